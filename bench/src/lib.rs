@@ -1,0 +1,1 @@
+//! Benchmarks of breakwater: each prints a ratio against a floor measured beside it in the same run.

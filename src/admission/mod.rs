@@ -1,0 +1,1 @@
+//! Room admission (being built).

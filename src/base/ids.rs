@@ -1,0 +1,34 @@
+//! Identities. Every handle that outlives a call carries a generation, so that a completion or an
+//! answer for a client that has left can be recognised and dropped.
+
+/// Number of a shard, 0 to `limits::MAX_SHARDS` - 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ShardId(pub u16);
+
+/// A connection as the kernel names it: the index of the direct descriptor in the shard's ring.
+/// Reused by the kernel after the close, so it never travels without a [`ClientId`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Conn(pub u32);
+
+/// A client of one shard: slot in the shard's table and the generation of that slot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ClientId {
+    /// Slot in the table, below [`ClientId::MAX_SLOTS`].
+    pub slot: u32,
+    /// Generation of the slot; counts the clients that have had it.
+    pub generation: u32,
+}
+
+impl ClientId {
+    /// Slots are 24 bits, so that kind, slot and generation fit the 64 bits of a completion's user data.
+    pub const MAX_SLOTS: u32 = 1 << 24;
+}
+
+/// A client anywhere in the process, as the hub names it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ClientRef {
+    /// The shard that owns the client.
+    pub shard: ShardId,
+    /// The client in that shard.
+    pub id: ClientId,
+}

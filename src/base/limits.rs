@@ -1,0 +1,191 @@
+//! Every number, with its reason. Values that follow from others are derived here, and what must hold
+//! between them is proved at compile time at the end of the file.
+//!
+//! Protocol limits are constants: changing one is a protocol change. What an operator may change is in
+//! `control::config` with these as defaults.
+
+use std::time::Duration;
+
+// ---- protocol (Bitcoin Core net_processing.cpp, net.h; BIPs named) -------------------------------------
+
+/// Largest payload of a message, bytes (MAX_PROTOCOL_MESSAGE_LENGTH).
+pub const MAX_MESSAGE: usize = 4_000_000;
+/// Bytes of a v1 message header: magic 4, command 12, length 4, checksum 4.
+pub const HEADER_LEN: usize = 24;
+/// Most entries of an `inv`, `getdata` or `notfound`.
+pub const MAX_INV: usize = 50_000;
+/// Most headers in a `headers` message.
+pub const MAX_HEADERS: usize = 2_000;
+/// Most addresses in `addr` or `addrv2`.
+pub const MAX_ADDR: usize = 1_000;
+/// Most hashes in a block locator.
+pub const MAX_LOCATOR: usize = 101;
+/// Block hashes in the answer to `getblocks`.
+pub const MAX_GETBLOCKS: usize = 500;
+/// Headers announced in one `headers` message; more than that and the tip is announced by `inv`.
+pub const MAX_HEADERS_ANNOUNCE: usize = 8;
+/// Filters per getcfilters (BIP157).
+pub const MAX_CFILTERS: u32 = 1_000;
+/// Filter hashes per getcfheaders (BIP157).
+pub const MAX_CFHEADERS: u32 = 2_000;
+/// Blocks between filter checkpoints (BIP157).
+pub const CFCHECKPT_INTERVAL: u32 = 1_000;
+/// User agent bytes accepted (BIP14; MAX_SUBVERSION_LENGTH).
+pub const MAX_USER_AGENT: usize = 256;
+/// Lowest protocol version of a client (MIN_PEER_PROTO_VERSION, getheaders exists).
+pub const MIN_PROTOCOL_VERSION: u32 = 31_800;
+/// The protocol version we speak: 70016 (wtxidrelay). BIP434 features (70017) are ignored when met.
+pub const PROTOCOL_VERSION: u32 = 70_016;
+/// From this version on a peer understands `wtxidrelay` (BIP339).
+pub const WTXID_RELAY_VERSION: u32 = 70_016;
+/// From this version on a peer understands `sendheaders` (BIP130).
+pub const SENDHEADERS_VERSION: u32 = 70_012;
+/// Blocks a NETWORK_LIMITED peer promises (BIP159).
+pub const LIMITED_BLOCKS: u32 = 288;
+/// Deepest block given as `cmpctblock`; a deeper one is given in full (MAX_CMPCTBLOCK_DEPTH).
+pub const MAX_CMPCTBLOCK_DEPTH: u32 = 5;
+/// Deepest block whose getblocktxn is answered by `blocktxn`; deeper ones get the block (MAX_BLOCKTXN_DEPTH).
+pub const MAX_BLOCKTXN_DEPTH: u32 = 10;
+/// Per cent of the known addresses given by getaddr (MAX_PCT_ADDR_TO_SEND).
+pub const MAX_PCT_ADDR: usize = 23;
+/// Transactions asked of one client and not yet delivered (MAX_PEER_TX_REQUEST_IN_FLIGHT).
+pub const MAX_TX_IN_FLIGHT: usize = 100;
+/// Transaction announcements remembered per client (MAX_PEER_TX_ANNOUNCEMENTS), enforced at the hub.
+pub const MAX_TX_ANNOUNCEMENTS: usize = 5_000;
+/// After this another announcer is asked for a transaction (GETDATA_TX_INTERVAL).
+pub const TX_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// feefilter at or above this says "no transactions" (Bitcoin Core sends MAX_MONEY while it syncs), sat/kvB.
+pub const FEEFILTER_NO_TX: u64 = 2_099_999_997_690_000;
+
+// ---- times of a client ---------------------------------------------------------------------------------
+
+/// From accept to `verack` (DEFAULT_PEER_CONNECT_TIMEOUT).
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Silence after which we ping (PING_INTERVAL).
+pub const PING_INTERVAL: Duration = Duration::from_secs(120);
+/// A ping unanswered for this long ends the client (TIMEOUT_INTERVAL).
+pub const PONG_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+/// A send that does not complete for this long ends the client. 128 KiB in 120 s is 1.1 KB/s, slower than
+/// any client that could follow the chain.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(120);
+/// A message begun must complete within this. 4 MB in 120 s is 33 KB/s; a byte a second does not.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(120);
+/// A request that has to go through the node (old block, old filters) is given up with `notfound` after this.
+/// Below the 20 s after which bip157 leaves.
+pub const ON_DEMAND_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time given to clients on SIGTERM before the process ends; the contract is 5 s in all.
+pub const DRAIN_TIME: Duration = Duration::from_secs(3);
+/// Transaction announcements are batched for this long by default.
+pub const TX_INTERVAL: Duration = Duration::from_millis(100);
+
+// ---- a shard -------------------------------------------------------------------------------------------
+
+/// Most shards of a process.
+pub const MAX_SHARDS: usize = 1_024;
+/// Bytes of one provided receive buffer. Most client messages are below 200 bytes, a buffer is
+/// held only while its batch is read, and a large transaction is reassembled elsewhere.
+pub const RECV_BUFFER: usize = 4_096;
+/// Provided receive buffers per shard (power of two, as the kernel demands): 4 MiB a shard.
+pub const RECV_BUFFERS: u16 = 1_024;
+/// Submission queue entries of a ring. Submitting 16 to 64 at a time is cheapest (io_uring facts).
+pub const SQ_ENTRIES: u32 = 1_024;
+/// Completion queue entries of a ring: room for a burst of closes and sends without overflow.
+pub const CQ_ENTRIES: u32 = 16_384;
+/// Accepts outstanding per listener.
+pub const ACCEPTS_IN_FLIGHT: u32 = 64;
+/// Backlog asked of listen(2); the kernel clamps it to net.core.somaxconn.
+pub const LISTEN_BACKLOG: i32 = 4_096;
+/// A shard leaves the listening group when fewer slots than this are free, so that connections already
+/// queued in its backlog still find room; it comes back when twice as many are free.
+pub const LEAVE_GROUP_MARGIN: u32 = 64;
+/// Completions handled per turn.
+pub const DONES_PER_TURN: usize = 1_024;
+/// Clients swept per turn. At 7 us a send this bounds a turn to about 2 ms.
+pub const SWEEP_PER_TURN: usize = 256;
+/// Entries taken from the hub's queue per turn.
+pub const LINK_PER_TURN: usize = 256;
+/// Replies a client may gather before they are sent and its input waits: bounds the reply buffer. A reply
+/// that has begun is completed (largest: `headers`, 162,003 bytes).
+pub const REPLY_SOFT_LIMIT: usize = 64 * 1024;
+/// Bytes read from a segment and sent at a time while a block or filters are served.
+pub const FILE_CHUNK: usize = 128 * 1024;
+/// Bytes of buffers for replies, segments and reassembly a shard may have in use; a client that needs
+/// one when there is none waits. 64 MiB are 512 clients each in the middle of a file chunk.
+pub const BUFFER_BUDGET: usize = 64 * 1024 * 1024;
+/// Clients of a shard allowed in the middle of the handshake; each costs a box of about 400 bytes.
+pub const MAX_HANDSHAKES: usize = 65_536;
+/// Block announcements a shard's log keeps. A client that falls further behind hears of the tip by inv.
+pub const BLOCK_LOG: usize = 64;
+/// Blocks whose bytes the shards can reach without the store (blocktxn is answered 10 deep).
+pub const RECENT_BLOCKS: usize = 11;
+/// Transactions a shard's log keeps, with their bytes shared among the shards.
+pub const TX_LOG: usize = 20_000;
+/// Bytes of transactions the log may hold; the oldest leave first.
+pub const TX_LOG_BYTES: usize = 64 * 1024 * 1024;
+/// Transactions announced in one inv by the relay (a client further behind gets several).
+pub const TX_PER_INV: usize = 1_000;
+/// Transaction hashes a shard remembers as heard from its clients, in two generations of this size.
+pub const SEEN_TX: usize = 100_000;
+/// Announcers of one transaction that a shard passes to the hub; more add nothing.
+pub const ANNOUNCERS_PER_SHARD: u8 = 3;
+
+// ---- between shard and hub -----------------------------------------------------------------------------
+
+/// Entries of the queue from the hub to a shard.
+pub const TO_SHARD_QUEUE: usize = 4_096;
+/// Entries of the queue from a shard to the hub.
+pub const TO_HUB_QUEUE: usize = 4_096;
+
+// ---- hub -----------------------------------------------------------------------------------------------
+
+/// Announcers of one transaction the hub remembers, all shards together.
+pub const MAX_ANNOUNCERS: usize = 8;
+/// Transactions announced by clients and not yet received that the hub follows.
+pub const MAX_TX_WANTED: usize = 50_000;
+/// Blocks asked of one node and not yet received (MAX_BLOCKS_IN_TRANSIT_PER_PEER).
+pub const MAX_BLOCKS_IN_FLIGHT: usize = 16;
+/// Default bound of the mempool, bytes of serialised transactions.
+pub const MEMPOOL_BYTES: usize = 300_000_000;
+/// Age at which a transaction leaves the mempool (Bitcoin Core -mempoolexpiry, 336 h).
+pub const MEMPOOL_EXPIRY: Duration = Duration::from_secs(336 * 3600);
+/// Transactions of clients that wait for a node, at most.
+pub const MAX_WAITING_TX: usize = 10_000;
+/// Bytes of transactions of clients that wait for a node, at most.
+pub const MAX_WAITING_TX_BYTES: usize = 50_000_000;
+/// A submitted transaction neither heard back nor confirmed after this counts as refused.
+pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A transaction that waits for a node is given up after this.
+pub const WAITING_TX_EXPIRY: Duration = Duration::from_secs(3600);
+/// A node that says nothing for this long after a question is left.
+pub const NODE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Silence after which the hub pings a node.
+pub const NODE_PING_INTERVAL: Duration = Duration::from_secs(10);
+/// First pause before a lost node is tried again; doubles to the last.
+pub const NODE_RETRY_FIRST: Duration = Duration::from_millis(250);
+/// Longest pause before a lost node is tried again.
+pub const NODE_RETRY_LAST: Duration = Duration::from_secs(30);
+/// A link for rare work closes after this without a request.
+pub const RARE_LINK_IDLE: Duration = Duration::from_secs(30);
+/// Requests for the same or different old data that may wait at the hub.
+pub const MAX_WANTS: usize = 65_536;
+
+// ---- store ---------------------------------------------------------------------------------------------
+
+/// Blocks and filters kept by default: what NETWORK_LIMITED promises.
+pub const KEEP_BLOCKS: u32 = LIMITED_BLOCKS;
+/// Size at which a segment is closed and the next begun.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Disk cache for blocks and filters fetched on demand, bytes.
+pub const CACHE_BYTES: u64 = 1024 * 1024 * 1024;
+
+// ---- proofs --------------------------------------------------------------------------------------------
+
+const _: () = assert!(RECV_BUFFERS.is_power_of_two());
+const _: () = assert!(SQ_ENTRIES.is_power_of_two() && CQ_ENTRIES.is_power_of_two());
+const _: () = assert!(FILE_CHUNK + MAX_MESSAGE <= BUFFER_BUDGET);
+const _: () = assert!(MAX_INV * 36 + 3 <= MAX_MESSAGE);
+const _: () = assert!(RECENT_BLOCKS as u32 > MAX_BLOCKTXN_DEPTH);
+const _: () = assert!(BLOCK_LOG > RECENT_BLOCKS);
+const _: () = assert!(TX_PER_INV <= MAX_INV);
+const _: () = assert!(DRAIN_TIME.as_millis() < 5_000);
+const _: () = assert!(ON_DEMAND_TIMEOUT.as_secs() < NODE_TIMEOUT.as_secs());

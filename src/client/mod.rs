@@ -1,0 +1,1 @@
+//! Room client (being built).

@@ -1,0 +1,48 @@
+//! # Breakwater
+//!
+//! A front-end relay for Bitcoin full nodes: clients connect here, the node behind keeps a few links.
+//!
+//! This page is the map. `tests/tidy.rs` checks that every room below exists, that no room is missing here,
+//! and that imports go only in the directions drawn.
+//!
+//! ```text
+//!   base        limits (every number), ids, time, why a connection ended
+//!   io          Op, Done, Kernel; File, Disk: the kernel boundary, made of data
+//!   wire        bytes <-> messages
+//!   feed        announcement logs and cursors, the shards' picture of the chain, seen-sets
+//!   admission   who gets in (limits only, so far)
+//!   client      one client, sans-IO: handshake, what it may ask, what it is told
+//!   link        SPSC pair between the hub and a shard, doorbell
+//!   shard       one core: joins all of the above through io
+//!   ring        io_uring: the product's kernel for shards
+//!   hub         node links, chain, store, mempool, submissions; the tokio-uring driver
+//!   stub        a regtest node and clients without a kernel, for the demo, the rig and the tests
+//!   control     configuration, metrics, logs
+//!   cli         what a person types
+//! ```
+//!
+//! ## Directions
+//! ```text
+//!   base <- io <- ring
+//!   base <- wire <- feed, client, stub
+//!   base <- admission
+//!   base, io, wire, feed, admission, client, link <- shard
+//!   base, io, wire, feed, link <- hub
+//!   everything <- control <- cli
+//! ```
+
+#![warn(missing_docs)]
+
+pub mod admission;
+pub mod base;
+pub mod cli;
+pub mod client;
+pub mod control;
+pub mod feed;
+pub mod hub;
+pub mod io;
+pub mod link;
+pub mod ring;
+pub mod shard;
+pub mod stub;
+pub mod wire;

@@ -1,0 +1,194 @@
+//! What hub and shard say to one another.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::{ClientId, UnixTime};
+use crate::feed::{BlockNews, ChainView, TxNews};
+use crate::io::{FileRef, KernelCounters};
+use crate::wire::{Hash, Inv, Services};
+
+/// Number a shard gives to a question; echoed in the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct WantId(pub u32);
+
+/// What the hub tells every client-facing shard to say and allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Service bits for `version`: truly what can be given now.
+    pub services: Services,
+    /// Lowest fee rate the node takes, satoshi per 1,000 virtual bytes; told to clients by `feefilter`.
+    pub fee_filter: u64,
+    /// Whether `mempool` is answered.
+    pub mempool: bool,
+}
+
+/// From the hub to a shard.
+#[derive(Debug, Clone)]
+pub enum ToShard {
+    /// The chain has a new picture (new tip, or filter headers have come). `blocks`: those to announce, in chain
+    /// order; after a reorganisation they begin behind the fork. Never dropped.
+    Chain {
+        /// The picture from now on.
+        view: Arc<ChainView>,
+        /// What is announced with it.
+        blocks: Arc<[Arc<BlockNews>]>,
+    },
+    /// The filter of every block up to this height can be served: clients that use filters may hear of them. Never dropped.
+    FiltersTo(u32),
+    /// Transactions to announce.
+    Txs(Arc<[Arc<TxNews>]>),
+    /// Transactions no longer in the mempool (confirmed, expired, replaced): not announced or served any more.
+    TxsGone(Arc<[Hash]>),
+    /// Ask this client for a transaction.
+    AskTx(AskTx),
+    /// Answer to a `Want`. Never dropped.
+    Answer {
+        /// Who asked.
+        client: ClientId,
+        /// The number of the question.
+        id: WantId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// What to say and allow from now on. Never dropped.
+    Policy(Arc<Policy>),
+    /// Addresses for getaddr: whole `addr` and `addrv2` messages, made anew once a day. Never dropped.
+    Addresses {
+        /// v1 frame included.
+        addr: Bytes,
+        /// v1 frame included.
+        addrv2: Bytes,
+    },
+    /// Begin to accept clients. Never dropped.
+    Open,
+    /// Accept no more, finish what is being sent, end. Never dropped.
+    Drain,
+}
+
+/// Ask a client for a transaction it announced.
+#[derive(Debug, Clone, Copy)]
+pub struct AskTx {
+    /// Whom.
+    pub client: ClientId,
+    /// What, in the form it was announced.
+    pub inv: Inv,
+}
+
+/// A question of a client that the shard cannot answer by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// A block with witness, as a `block` message.
+    Block(Hash),
+    /// A block as `block` message without witness data.
+    StrippedBlock(Hash),
+    /// A block as `cmpctblock` message; the hub answers with the whole block when it is too deep.
+    CompactBlock(Hash),
+    /// The `blocktxn` of a block that left the recent ones is answered with the whole block, as BIP152 wants.
+    /// `cfilter` messages of a range of the best chain, at most 1,000.
+    Filters {
+        /// First height.
+        start: u32,
+        /// Last height.
+        stop: u32,
+    },
+    /// A transaction by txid (`wtxid` false) or wtxid, as a `tx` message with witness.
+    Tx {
+        /// Which.
+        hash: Hash,
+        /// By which hash.
+        by_wtxid: bool,
+    },
+    /// Transaction hashes of the mempool, as inv messages; wtxids when `by_wtxid`.
+    Mempool {
+        /// By which hash.
+        by_wtxid: bool,
+    },
+}
+
+/// A piece of a file that goes to a client as it is: whole messages with their v1 frames.
+#[derive(Debug, Clone)]
+pub struct Extent {
+    /// The segment.
+    pub file: FileRef,
+    /// Where in it.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: u32,
+}
+
+/// What the hub answers.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// Whole messages in memory.
+    Bytes(Bytes),
+    /// Whole messages in files, to be sent in this order.
+    Extents(Box<[Extent]>),
+    /// It is not to be had (unknown, or the node did not give it in time).
+    Missing,
+}
+
+/// From a shard to the hub.
+#[derive(Debug, Clone)]
+pub enum ToHub {
+    /// A client announces a transaction the shard does not know.
+    TxAnnounced {
+        /// Who.
+        client: ClientId,
+        /// What, in the form announced.
+        inv: Inv,
+    },
+    /// A client sent a transaction that decodes. Accepted means: from here it is not lost while its time has not run out.
+    Tx {
+        /// Who.
+        client: ClientId,
+        /// Hash without witness.
+        txid: Hash,
+        /// Hash with witness.
+        wtxid: Hash,
+        /// The payload.
+        tx: Bytes,
+    },
+    /// The client asked by `AskTx` does not have it (notfound), or has left.
+    TxNotFound {
+        /// Who.
+        client: ClientId,
+        /// What.
+        inv: Inv,
+    },
+    /// A question.
+    Want {
+        /// Who asks.
+        client: ClientId,
+        /// Its number.
+        id: WantId,
+        /// What.
+        want: Want,
+    },
+    /// How the shard is doing; once a second and at the end.
+    Report(Box<ShardReport>),
+    /// The shard has ended after `Drain`.
+    Ended,
+}
+
+/// A shard's counters, as totals since its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShardReport {
+    /// When.
+    pub time: UnixTime,
+    /// Clients connected now.
+    pub clients: u32,
+    /// Of these, with the handshake complete.
+    pub ready: u32,
+    /// The named counters, in the order of `shard::counters::NAMES`.
+    pub counters: Vec<u64>,
+    /// Ends by reason, in the order of `End::ALL`.
+    pub ends: Vec<u64>,
+    /// Faults by kind, in the order of `Fault::ALL`.
+    pub faults: Vec<u64>,
+    /// The kernel's own.
+    pub kernel: KernelCounters,
+    /// Bytes of buffers in use.
+    pub buffer_bytes: u64,
+}

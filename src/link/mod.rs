@@ -1,0 +1,13 @@
+//! Between the hub and one shard: two lock-free SPSC queues and a doorbell each way.
+//!
+//! Entries are small values; what is large travels as `Bytes` or `Arc`. Both queues are bounded. When the queue to
+//! a shard is full the hub keeps the entry in its own outbox for that shard (see `hub::outbox`); when the queue to
+//! the hub is full the shard keeps the entry with the client, which is not read meanwhile (see `shard::hub_link`).
+
+mod doorbell;
+mod message;
+mod pair;
+
+pub use doorbell::Doorbell;
+pub use message::{Answer, AskTx, Extent, Policy, ShardReport, ToHub, ToShard, Want, WantId};
+pub use pair::{HubEnd, ShardEnd, pair};

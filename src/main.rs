@@ -1,0 +1,3 @@
+//! The binary: parse, one match, call.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Room ring (being built).

@@ -1,0 +1,1 @@
+//! Room shard (being built).

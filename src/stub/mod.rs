@@ -1,0 +1,1 @@
+//! Room stub (being built).
