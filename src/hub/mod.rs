@@ -1,3 +1,4 @@
 //! Room hub (being built).
 
 pub mod chain;
+pub mod mempool;
