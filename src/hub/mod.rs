@@ -1,4 +1,5 @@
 //! Room hub (being built).
 
 pub mod chain;
+pub mod compact;
 pub mod mempool;
