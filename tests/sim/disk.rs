@@ -8,7 +8,7 @@
 //! It does not model time, permissions or sectors: bytes that were synced stay, unless `flip` or `truncate` is called.
 //! After a crash every handle from before it answers with an error, like a process that has died.
 
-#![allow(dead_code)] // Each test binary compiles this module and uses its own part of it.
+#![allow(dead_code, unreachable_pub)] // Each test binary compiles this module and uses its own part of it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -176,7 +176,7 @@ impl SimDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -298,6 +298,10 @@ impl Disk for SimDisk {
             return Err(io::ErrorKind::NotFound.into());
         }
         state.step()?;
+        let len = state.names.get(name).map_or(0, |node| state.nodes[*node].data.len() as u64);
+        if let Some(space) = &mut state.space {
+            *space += len;
+        }
         state.rename(NameChange { folder: folder_of(name), gone: Some(name.to_owned()), here: None });
         Ok(())
     }
@@ -357,11 +361,11 @@ impl File for SimFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state()?;
         let state = &mut *state;
-        let mut result = state.step();
-        let mut most = if result.is_err() { bytes.len() / 3 } else { bytes.len() };
-        if state.stopped && state.stop_after.is_none() {
+        if state.stopped {
             return Err(eio());
         }
+        let mut result = state.step();
+        let mut most = if result.is_err() { bytes.len() / 3 } else { bytes.len() };
         if state.fails(Fail::Write).is_err() && result.is_ok() {
             result = Err(eio());
             most = bytes.len() / 2;
@@ -421,7 +425,9 @@ impl File for SimFile {
         let data = &state.nodes[self.node].data;
         match data.get(..len as usize) {
             Some(part) => Ok(Bytes::copy_from_slice(part)),
-            None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{len} bytes of {}", data.len()))),
+            None => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{len} bytes of {}", data.len())))
+            }
         }
     }
 

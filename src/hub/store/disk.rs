@@ -47,7 +47,10 @@ impl FolderDisk {
             Ok(()) => Ok(FolderDisk { root: root.into(), _lock: Arc::new(lock) }),
             Err(fs::TryLockError::WouldBlock) => Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
-                format!("data directory {} is in use by another process: stop it or choose another", root.display()),
+                format!(
+                    "data directory {} is in use by another process: stop it or choose another",
+                    root.display()
+                ),
             )),
             Err(fs::TryLockError::Error(error)) => Err(named("lock data directory", error)),
         }
@@ -141,7 +144,10 @@ impl File for RealFile {
         let have = self.len()?;
         if have < len {
             // Touching a page beyond the end of the file would be a SIGBUS later.
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("map {len} bytes of a file of {have}")));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("map {len} bytes of a file of {have}"),
+            ));
         }
         if len == 0 {
             return Ok(Bytes::new());
