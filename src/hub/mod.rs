@@ -1,1 +1,3 @@
 //! Room hub (being built).
+
+pub mod store;
