@@ -4,3 +4,4 @@ pub mod chain;
 pub mod compact;
 pub mod mempool;
 pub mod submissions;
+pub mod store;
