@@ -172,6 +172,21 @@ impl StubChain {
         at.hash() == low.hash()
     }
 
+    /// The blocks from height `start` to `stop`, along the branch of `stop`; empty when `start` is above it.
+    pub fn branch(&self, start: u32, stop: &Arc<StubBlock>) -> Vec<Arc<StubBlock>> {
+        let mut out = Vec::new();
+        let mut at = stop;
+        while at.height() >= start {
+            out.push(at.clone());
+            match self.block(at.parent()) {
+                Some(parent) => at = parent,
+                None => break,
+            }
+        }
+        out.reverse();
+        out
+    }
+
     /// Height of the first hash of a locator that is in the best chain; 0 when none is.
     pub fn find_fork(&self, locator: HashList<'_>) -> u32 {
         let known = |hash| self.block(hash).filter(|block| self.is_best(block)).map(|block| block.height());

@@ -22,12 +22,14 @@ pub mod block;
 pub mod chain;
 pub mod filters;
 pub mod mempool;
+pub mod node;
 pub mod pay;
 pub mod script;
 
 pub use block::StubBlock;
 pub use chain::StubChain;
 pub use mempool::{Refused, StubTx};
+pub use node::{PeerId, StubNode};
 
 use crate::wire::Magic;
 
