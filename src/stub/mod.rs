@@ -20,6 +20,7 @@
 
 pub mod block;
 pub mod chain;
+pub mod client;
 pub mod filters;
 pub mod mempool;
 pub mod node;
@@ -28,6 +29,7 @@ pub mod script;
 
 pub use block::StubBlock;
 pub use chain::StubChain;
+pub use client::Client;
 pub use mempool::{Refused, StubTx};
 pub use node::{PeerId, StubNode};
 
