@@ -11,4 +11,4 @@ pub mod chain_view;
 pub mod news;
 
 pub use chain_view::{ChainView, Frozen, Record};
-pub use news::{BlockNews, TxNews};
+pub use news::{BadIndex, BlockNews, TxNews};

@@ -61,6 +61,13 @@ pub(super) struct Blocks {
 /// Pause after every node has failed to give a block.
 const BLOCK_RETRY: std::time::Duration = std::time::Duration::from_millis(500);
 
+impl Blocks {
+    /// True exactly when the block has been asked for on this link.
+    pub(super) fn is_asked_on(&self, hash: &Hash, link: LinkId) -> bool {
+        self.asked.get(hash).is_some_and(|ask| ask.link == link)
+    }
+}
+
 impl Hub {
     /// Makes the list of blocks missing in the store: newest first for a window, in order for all.
     pub(super) fn plan_blocks(&mut self) {
@@ -229,6 +236,12 @@ impl Hub {
         }
         let kept = self.chain.in_best(&hash) && height >= self.keeper.window_start(tip);
         self.publish();
+        // A tip that was announced by its header alone is confirmed now.
+        if let Some(news) = self.blocks.recent.get(&hash).cloned()
+            && self.published.as_ref().is_some_and(|view| view.hash(height) == Some(&hash))
+        {
+            self.txs_confirmed(&[news]);
+        }
         self.keep(Piece::Block(hash), height, message, kept);
         self.pump_blocks();
         self.try_open();
