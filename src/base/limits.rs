@@ -242,6 +242,18 @@ pub const KEEP_BLOCKS: u32 = LIMITED_BLOCKS;
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Disk cache for blocks and filters fetched on demand, bytes.
 pub const CACHE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Largest segment that can be configured: offsets in the index are 32 bits wide, a whole message must fit behind them.
+pub const MAX_SEGMENT_BYTES: u64 = 1024 * 1024 * 1024;
+/// The cache is at least this many segments, so that evicting one does not empty it.
+pub const CACHE_SEGMENTS: u64 = 8;
+/// Segments of one folder kept open; at 64 MiB each the whole chain has more of them than descriptors are allowed.
+pub const STORE_OPEN_SEGMENTS: usize = 256;
+/// Blocks or filters put and not yet acknowledged; one more and the store syncs by itself.
+pub const STORE_UNSYNCED: usize = 4_096;
+/// Headers at the tip that are kept in memory at start instead of mapped: no reorganisation has ever been deeper.
+pub const STORE_RECENT: u32 = 2_048;
+/// Sentences about damage kept until they are taken; more are only counted.
+pub const STORE_NOTES: usize = 1_024;
 
 /// Bytes of blocks and filters that wait in memory for a store that refuses to write; the oldest are dropped beyond.
 pub const STORE_WAITING_BYTES: usize = 128 * 1024 * 1024;
@@ -263,6 +275,7 @@ const _: () = assert!(MAX_INV * 36 + 3 <= MAX_MESSAGE);
 const _: () = assert!(RECENT_BLOCKS as u32 > MAX_BLOCKTXN_DEPTH);
 const _: () = assert!(BLOCK_LOG > RECENT_BLOCKS);
 const _: () = assert!(TX_PER_INV <= MAX_INV);
+const _: () = assert!(MAX_SEGMENT_BYTES + (MAX_MESSAGE + HEADER_LEN) as u64 <= u32::MAX as u64);
 const _: () = assert!(RECENT_HEADERS_LEAST * 2 <= RECENT_HEADERS_MOST);
 const _: () = assert!(MAX_SIDE_HEADERS > 2 * MAX_HEADERS);
 const _: () = assert!(DRAIN_TIME.as_millis() < 5_000);
