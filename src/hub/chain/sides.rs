@@ -44,19 +44,23 @@ impl Sides {
     }
 
     /// Throws leaves with less work than `work` out until `count` more headers fit; never `keep`, which the new ones
-    /// hang on. False when there is no room all the same.
+    /// hang on. False, and nothing thrown out, when there is no room all the same.
     pub(super) fn make_room(&mut self, count: usize, keep: &Hash, work: Work) -> bool {
         if count > self.most {
             return false;
         }
+        let mut out = Vec::new();
         while self.by_hash.len() + count > self.most {
-            let Some(hash) = self.leaves.iter().find(|(_, hash)| hash != keep).copied() else { return false };
-            if hash.0 >= work {
+            let weakest =
+                self.leaves.iter().find(|(_, hash)| hash != keep).filter(|(least, _)| *least < work);
+            let Some((_, hash)) = weakest.copied() else {
+                // Thrown out for nothing: back, parents first.
+                out.into_iter().rev().for_each(|(hash, side)| self.insert(hash, side));
                 return false;
-            }
-            self.remove(&hash.1);
-            self.evicted += 1;
+            };
+            out.extend(self.remove(&hash).map(|side| (hash, side)));
         }
+        self.evicted += out.len() as u64;
         true
     }
 
