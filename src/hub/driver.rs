@@ -312,6 +312,8 @@ impl Driver<'_> {
 /// Tells the loop when the doorbell rings.
 fn watch_bell(bell: &Doorbell, events: mpsc::Sender<Event>) -> io::Result<()> {
     let Some(file) = bell.reader()? else { return Ok(()) };
+    // Its successor is unsafe because a descriptor might be closed while registered; this File owns its own.
+    #[allow(deprecated)]
     let file = AsyncFd::new(file)?;
     tokio_uring::spawn(async move {
         while let Ok(mut guard) = file.readable().await {

@@ -149,7 +149,7 @@ impl Hub {
             Input::Closed { link, error } => {
                 self.lost(link, error.unwrap_or_else(|| "the node closed the connection".into()));
             }
-            Input::FromShard { shard, entry } => self.from_shard(shard, entry),
+            Input::FromShard { shard, entry } => self.shard_says(shard, entry),
             Input::Drain => self.drain(),
         }
     }
@@ -240,7 +240,7 @@ impl Hub {
         }
     }
 
-    fn from_shard(&mut self, shard: ShardId, entry: ToHub) {
+    fn shard_says(&mut self, shard: ShardId, entry: ToHub) {
         let client = |id| ClientRef { shard, id };
         match entry {
             ToHub::TxAnnounced { client: id, inv } => self.client_announces(client(id), inv),
