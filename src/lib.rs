@@ -23,7 +23,7 @@
 //!
 //! ## Directions
 //! ```text
-//!   base <- io <- ring
+//!   base <- io; base, io, link <- ring
 //!   base <- wire <- feed, client, stub
 //!   base <- admission
 //!   base, io, wire, feed, admission, client, link <- shard

@@ -20,7 +20,9 @@
 
 #![forbid(unsafe_code)]
 
+mod error;
 mod filters;
+mod freeze;
 mod rules;
 mod sides;
 #[cfg(test)]
@@ -31,67 +33,16 @@ use std::sync::Arc;
 
 use bitcoin::{Network, Work};
 
+pub use error::HeaderError;
 pub use filters::{FilterError, filter_header};
 use rules::{Rules, no_work, previous};
 use sides::{Side, Sides};
 
 use crate::base::UnixTime;
-use crate::base::limits::{
-    MAX_FUTURE_BLOCK_TIME, MAX_SIDE_HEADERS, RECENT_HEADERS_LEAST, RECENT_HEADERS_MOST,
-};
+use crate::base::limits::{MAX_FUTURE_BLOCK_TIME, MAX_SIDE_HEADERS};
 use crate::feed::chain_view::FilterRecord;
 use crate::feed::{ChainView, Frozen, Record};
-use crate::wire::{Hash, display, sha256d};
-
-/// Why headers are refused. None of the batch is taken then.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HeaderError {
-    /// The first header follows a block we do not know: ask with our locator.
-    #[error("the first header follows {}, which is unknown", display(.0))]
-    UnknownParent(Hash),
-    /// The hash is above the target, or the bits are no target of this network.
-    #[error("header {} lacks the proof of work its bits and the network demand", display(.0))]
-    BadPow(Hash),
-    /// Mainnet: the bits are not those that follow from the blocks before.
-    #[error("header at height {height} has bits {found:#010x}, expected {expected:#010x}")]
-    BadTarget {
-        /// Its height.
-        height: u32,
-        /// Its bits.
-        found: u32,
-        /// What the retarget rule gives.
-        expected: u32,
-    },
-    /// More than two hours ahead of our clock (Bitcoin Core MAX_FUTURE_BLOCK_TIME).
-    #[error("header {} has time {time}, more than two hours after our clock's {now}", display(.hash))]
-    TooFarInFuture {
-        /// Its hash.
-        hash: Hash,
-        /// Its time, Unix seconds.
-        time: u32,
-        /// Our time, Unix seconds.
-        now: UnixTime,
-    },
-    /// A header does not follow the one before it in the list.
-    #[error("a header follows {}, expected {}", display(.found), display(.expected))]
-    NotLinked {
-        /// The hash of the header before it in the list.
-        expected: Hash,
-        /// The previous hash it names.
-        found: Hash,
-    },
-    /// No room off the best chain, and the branch has less work than every branch kept.
-    #[error("{0} more headers off the best chain do not fit the {MAX_SIDE_HEADERS} kept")]
-    TooManySideHeaders(usize),
-    /// What the store gave begins with the genesis block of another network.
-    #[error("stored chain begins with {}, expected this network's genesis {}", display(.found), display(.expected))]
-    WrongGenesis {
-        /// The stored one.
-        found: Hash,
-        /// The network's.
-        expected: Hash,
-    },
-}
+use crate::wire::{Hash, sha256d};
 
 /// What became of a list of headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -492,61 +443,6 @@ impl Chain {
             self.index.remove(&record.hash);
         }
         self.view = None;
-    }
-
-    /// Number of blocks in the frozen part.
-    pub fn frozen_len(&self) -> u32 {
-        self.frozen.len()
-    }
-
-    /// The length to which the store should freeze now, if it should: when the recent part has outgrown its bound, or when
-    /// filter records have come for blocks that are frozen already (the same length again then). While the
-    /// chain is more than a day behind the clock the bound grows with the frozen part, so that a first sync builds
-    /// the index a few dozen times, not hundreds.
-    pub fn freeze_point(&self) -> Option<u32> {
-        let frozen = self.frozen.len();
-        let tip_time = self.recent.last().map_or(0, |record| u64::from(rules::time(&record.header)));
-        let behind = tip_time + 24 * 3600 < self.now;
-        let bound =
-            |known: u32| if behind { RECENT_HEADERS_MOST.max(known / 8) } else { RECENT_HEADERS_MOST };
-        if self.recent.len() as u32 > bound(frozen) {
-            return Some(self.len() - RECENT_HEADERS_LEAST);
-        }
-        let filters_end = self.filters_from + self.filters.len() as u32;
-        let late = self.filters_from < frozen && !self.filters.is_empty();
-        let due = filters_end >= frozen || self.filters.len() as u32 > bound(self.filters_from);
-        (late && due).then_some(frozen)
-    }
-
-    /// Takes another frozen part, longer or shorter. One that is not a part of the best chain is refused (false) and
-    /// counted: the store lags behind a reorganisation; freeze again after writing the headers.
-    pub fn set_frozen(&mut self, frozen: Arc<Frozen>) -> bool {
-        let (old, new) = (self.frozen.len(), frozen.len());
-        if new > self.len()
-            || new.checked_sub(1).is_some_and(|last| frozen.hash(last) != self.best_hash(last))
-        {
-            self.counters.frozen_refused += 1;
-            return false;
-        }
-        let from = frozen.filter_len();
-        let filters_end = self.filters_from + self.filters.len() as u32;
-        self.filters = (from..filters_end).map_while(|height| self.filter_record(height)).collect();
-        self.filters_from = from;
-        let recent: Vec<Record> = (new..self.len())
-            .filter_map(|height| {
-                let (header, hash) = (*self.best_header(height)?, *self.best_hash(height)?);
-                Some(Record { header, hash, filter: None })
-            })
-            .collect();
-        self.recent = recent;
-        self.frozen = frozen;
-        if new > old {
-            self.index.retain(|_, height| *height >= new);
-        } else {
-            self.index = self.recent.iter().enumerate().map(|(i, r)| (r.hash, new + i as u32)).collect();
-        }
-        self.view = None;
-        true
     }
 
     #[cfg(test)]

@@ -286,7 +286,7 @@ impl Mempool {
         let mut gone = Vec::new();
         while let Some(key) = self.order.values().next().copied() {
             // A clock that jumped back makes nobody older; order stays that of coming.
-            if !self.slots.get(key).is_some_and(|entry| now.since(entry.time) > MEMPOOL_EXPIRY) {
+            if self.slots.get(key).is_none_or(|entry| now.since(entry.time) <= MEMPOOL_EXPIRY) {
                 break;
             }
             self.remove(key, GoneReason::Expired, &mut gone);

@@ -26,6 +26,8 @@ pub mod mempool;
 pub mod node;
 pub mod pay;
 pub mod script;
+#[cfg(test)]
+mod tests;
 
 pub use block::StubBlock;
 pub use chain::StubChain;

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::limits::RECENT_HEADERS_MOST;
+use crate::wire::display;
 
 const EASY: u32 = 0x207f_ffff;
 /// Half the target of `EASY`: twice the work.

@@ -316,3 +316,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn only_the_latest_verdicts_are_remembered() {
+    let mut s = Submissions::with_bounds(Bounds { recent: 2, ..TINY });
+    for n in 1..4 {
+        give(&mut s, at(0), 1, n, 1);
+        s.submitted(at(0), &wtxid(n));
+        assert!(s.rejected(at(u64::from(n)), &wtxid(n)).is_some());
+        s.check();
+    }
+    assert_eq!(give(&mut s, at(4), 1, 3, 1), Received::RecentlyRefused);
+    assert_eq!(give(&mut s, at(4), 1, 2, 1), Received::RecentlyRefused);
+    assert_eq!(give(&mut s, at(4), 1, 1, 1), Received::New);
+}
