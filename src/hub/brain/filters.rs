@@ -26,6 +26,8 @@ struct Job {
     start: u32,
     stop: u32,
     stop_hash: Hash,
+    /// The height whose filter comes next: answers come in height order (BIP157).
+    next: u32,
     deadline: Instant,
 }
 
@@ -129,8 +131,11 @@ impl Hub {
         if self.filters.window.is_none()
             && let Some((start, stop)) = self.filters.todo.pop_front()
         {
-            let start = (start..=stop).find(|height| !self.filter_here(*height));
-            if let Some(start) = start {
+            // What the newest are asked for already need not be asked for twice.
+            let coming = self.filters.tip.map_or(u32::MAX, |job| job.start);
+            let missing = |height: &u32| *height < coming && !self.filter_here(*height);
+            let ends = (start..=stop).find(missing).zip((start..=stop).rev().find(missing));
+            if let Some((start, stop)) = ends {
                 self.filters.window = self.filter_job("getcfilters", start, stop);
                 if self.filters.window.is_none() {
                     self.filters.todo.push_front((start, stop));
@@ -148,7 +153,7 @@ impl Hub {
         let near = self.chain.tip().0.saturating_sub(stop) < NEAR && stop - start < NEAR;
         let deadline = self.now + if near { self.filters.pause } else { NODE_TIMEOUT };
         self.wake_at(deadline);
-        Some(Job { link, start, stop, stop_hash, deadline })
+        Some(Job { link, start, stop, stop_hash, next: start, deadline })
     }
 
     /// A synced node with filters; another one after it has owed an answer for long.
@@ -236,9 +241,10 @@ impl Hub {
         for slot in [&mut self.filters.tip, &mut self.filters.window] {
             if let Some(job) = slot
                 && job.link == link
-                && (job.start..=job.stop).contains(&height)
+                && job.next == height
             {
                 ours = true;
+                job.next += 1;
                 job.deadline = deadline;
                 if height == job.stop {
                     *slot = None;
