@@ -78,6 +78,8 @@ ends! {
     PerAddress = "per_address", Limit;
     /// More handshakes in progress than the shard allows; the oldest one gave way.
     HandshakeEvicted = "handshake_evicted", Limit;
+    /// A long message was being gathered while the shard's buffers were used up.
+    NoBuffer = "no_buffer", Limit;
     /// `verack` did not come within 60 s.
     HandshakeTimeout = "handshake_timeout", Time;
     /// No pong within 20 minutes of our ping.

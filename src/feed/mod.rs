@@ -2,13 +2,19 @@
 //!
 //! - `chain_view`: an immutable picture of the best chain, replaced at each tip
 //! - `news`: what one announcement carries
-//! - `log`: bounded logs of announcements; a client is a cursor into them, not a queue
+//! - `blocks`, `txs`: bounded logs of announcements; a client is a cursor into them, not a queue
 //! - `seen`: hashes heard lately
 
 #![forbid(unsafe_code)]
 
+pub mod blocks;
 pub mod chain_view;
 pub mod news;
+pub mod seen;
+pub mod txs;
 
-pub use chain_view::{ChainView, Frozen, Record};
+pub use blocks::{Announcement, BlockLog, Form};
+pub use chain_view::{ChainView, FilterRecord, Frozen, Record};
 pub use news::{BlockNews, TxNews};
+pub use seen::Seen;
+pub use txs::{TxAnnouncement, TxLog};

@@ -118,6 +118,16 @@ impl<'a> InvList<'a> {
         })
     }
 
+    /// The entries as bytes, [`InvList::ENTRY`] each.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Whole entries kept from an earlier message; a torn last one is dropped.
+    pub fn from_bytes(entries: &'a [u8]) -> InvList<'a> {
+        InvList(&entries[..entries.len() - entries.len() % Self::ENTRY])
+    }
+
     fn read(r: &mut Reader<'a>) -> Result<InvList<'a>, WireError> {
         let count = r.count(MAX_INV)?;
         Ok(InvList(r.bytes(count * Self::ENTRY)?))

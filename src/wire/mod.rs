@@ -9,11 +9,13 @@
 pub mod frame;
 pub mod message;
 pub mod read;
+pub mod tx;
 pub mod write;
 
 pub use frame::{Command, Magic, Step, checksum, split};
 pub use message::{HashList, HeaderList, Inv, InvKind, InvList, Message, Services, Version, parse};
 pub use read::{Reader, WireError};
+pub use tx::TxShape;
 
 /// A double SHA-256 in wire order: block hash, txid, wtxid, filter hash.
 pub type Hash = [u8; 32];

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
-use bitcoin::opcodes::all::OP_RETURN;
 use bitcoin::opcodes::OP_TRUE;
+use bitcoin::opcodes::all::OP_RETURN;
 use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::{
-    Address, Amount, Block, CompactTarget, Network, OutPoint, ScriptBuf, Sequence, Target, Transaction, TxIn,
-    TxMerkleNode, TxOut, Witness, transaction,
+    Address, Amount, Block, CompactTarget, Network, OutPoint, Script, ScriptBuf, Sequence, Target,
+    Transaction, TxIn, TxMerkleNode, TxOut, Witness, transaction,
 };
 
 use super::node::Node;
@@ -53,7 +53,8 @@ pub struct Coin {
 impl Coin {
     /// The first spendable output of a transaction.
     pub fn of(tx: &Transaction) -> Coin {
-        let vout = tx.output.iter().position(|o| o.script_pubkey == script()).expect("an output anyone may spend");
+        let vout =
+            tx.output.iter().position(|o| o.script_pubkey == script()).expect("an output anyone may spend");
         Coin { outpoint: OutPoint::new(tx.compute_txid(), vout as u32), value: tx.output[vout].value }
     }
 
@@ -68,6 +69,13 @@ impl Coin {
 /// Spends a coin to one new coin.
 pub fn spend(coin: &Coin) -> Transaction {
     split(coin, 1)
+}
+
+/// Spends a coin to somebody else's script.
+pub fn pay(coin: &Coin, to: &Script) -> Transaction {
+    let mut tx = spend(coin);
+    tx.output[0].script_pubkey = to.to_owned();
+    tx
 }
 
 /// Spends a coin to `parts` new coins.

@@ -97,7 +97,8 @@ impl Client {
 
     /// A connection on which nothing was said yet.
     pub fn open(address: SocketAddr, source: Option<IpAddr>) -> io::Result<Client> {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
         if let Some(source) = source {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
@@ -353,7 +354,9 @@ impl Client {
                 Ok(())
             }
             Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Err(Nothing::Timeout),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(Nothing::Timeout)
+            }
             Err(_) => Err(Nothing::Closed),
         }
     }
@@ -369,6 +372,10 @@ impl Client {
             Ok(raw) => {
                 assert_eq!(*raw.magic(), Magic::REGTEST, "the peer speaks another network's magic");
                 Some(raw.into_payload())
+            }
+            // bcoin's reject has no hash when a message could not be parsed.
+            Err(_) if bytes[4..].starts_with(b"reject\0") => {
+                panic!("rejected: {}", String::from_utf8_lossy(&bytes[HEADER..]))
             }
             Err(e) => panic!("the peer sent what rust-bitcoin cannot read: {e}: {:02x?}", &bytes[..HEADER]),
         }
@@ -387,7 +394,8 @@ pub enum Announcement {
 pub fn announces(message: &NetworkMessage, hash: BlockHash) -> Option<Announcement> {
     match message {
         NetworkMessage::Inv(items) => {
-            let found = items.iter().any(|i| *i == Inventory::Block(hash) || *i == Inventory::WitnessBlock(hash));
+            let found =
+                items.iter().any(|i| *i == Inventory::Block(hash) || *i == Inventory::WitnessBlock(hash));
             found.then_some(Announcement::Inv)
         }
         NetworkMessage::Headers(headers) => {

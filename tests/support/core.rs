@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::node::Options;
+use super::ports;
 
 /// The bitcoind to test against, if there is one.
 pub fn bitcoind() -> Option<PathBuf> {
@@ -22,7 +23,8 @@ pub fn command(dir: &Path, p2p: SocketAddr, rpc: SocketAddr, options: &Options) 
         .arg(format!("-rpcbind={rpc}"))
         .arg("-rpcallowip=127.0.0.1")
         .args(["-rpcuser=test", "-rpcpassword=test"])
-        .arg(format!("-port={}", p2p.port()))
+        // Unless told another place, it binds port + 1 for Tor as well.
+        .arg(format!("-bind={}=onion", ports::free()))
         .arg(format!("-whitebind={permissions}@{p2p}"))
         .args(["-listenonion=0", "-discover=0", "-dnsseed=0", "-fixedseeds=0", "-natpmp=0"])
         .args(["-dbcache=16", "-par=1", "-printtoconsole=1", "-nodebuglogfile", "-debug=net"])

@@ -47,13 +47,14 @@ impl Default for Options {
 }
 
 pub struct Node {
+    /// First, so that it is dropped before the directory it writes to.
+    process: Option<Process>,
     kind: Kind,
     options: Options,
     dir: TempDir,
     p2p: SocketAddr,
     rpc_address: SocketAddr,
     rpc: Rpc,
-    process: Option<Process>,
 }
 
 impl Node {
@@ -66,7 +67,7 @@ impl Node {
         let (p2p, rpc_address) = (ports::free(), ports::free());
         let dir = tempfile::tempdir().expect("temporary directory");
         let rpc = Rpc::new(rpc_address);
-        let mut node = Node { kind, options, dir, p2p, rpc_address, rpc, process: None };
+        let mut node = Node { process: None, kind, options, dir, p2p, rpc_address, rpc };
         node.restart();
         node
     }
@@ -92,10 +93,23 @@ impl Node {
         wait::until("listening node", START, || std::net::TcpStream::connect(p2p).ok());
     }
 
-    /// SIGKILL: what a crash looks like to the relay.
+    /// SIGKILL: what a crash looks like to the relay. The chain is on disk before: Bitcoin Core would else come back
+    /// with an empty one, because it writes its block index about once an hour.
     pub fn kill(&mut self) {
+        if self.kind == Kind::Core {
+            self.call("gettxoutsetinfo", json!(["none"]));
+        }
         let mut process = self.process.take().expect("the node is not running");
         process.kill();
+    }
+
+    /// SIGSTOP: the process is there, its sockets stay open, and it says nothing more until thaw().
+    pub fn freeze(&self) {
+        self.process().stop();
+    }
+
+    pub fn thaw(&self) {
+        self.process().resume();
     }
 
     pub fn kind(&self) -> Kind {
@@ -142,7 +156,7 @@ impl Node {
     }
 
     pub fn block(&self, hash: BlockHash) -> Block {
-        let hex = self.call("getblock", json!([hash, false]));
+        let hex = self.call("getblock", json!([hash.to_string(), false]));
         deserialize_hex(hex.as_str().expect("hex")).expect("block")
     }
 

@@ -58,6 +58,14 @@ impl Process {
         self.signal("INT");
     }
 
+    pub fn stop(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
     /// SIGKILL, and waits until the process is gone.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -69,17 +77,22 @@ impl Process {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("/proc stat");
         // The command name may hold spaces; it ends with the last parenthesis.
         let rest = stat.rsplit_once(')').expect("stat format").1;
-        let field = |n: usize| rest.split_whitespace().nth(n).expect("stat field").parse::<f64>().expect("number");
+        let field =
+            |n: usize| rest.split_whitespace().nth(n).expect("stat field").parse::<f64>().expect("number");
         (field(11) + field(12)) / TICKS_PER_SECOND
     }
 
     /// What this run has logged so far.
     pub fn log(&self) -> String {
+        self.read_log().unwrap_or_else(|e| format!("(no log: {e})"))
+    }
+
+    fn read_log(&self) -> std::io::Result<String> {
         let mut text = Vec::new();
-        let mut file = File::open(&self.log).expect("log file");
-        file.seek(SeekFrom::Start(self.log_start)).expect("log file");
-        file.read_to_end(&mut text).expect("log file");
-        String::from_utf8_lossy(&text).into_owned()
+        let mut file = File::open(&self.log)?;
+        file.seek(SeekFrom::Start(self.log_start))?;
+        file.read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     pub fn log_tail(&self, lines: usize) -> String {
@@ -98,7 +111,12 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("---- end of the log of {} (pid {})\n{}\n----", self.name, self.pid(), self.log_tail(40));
+            eprintln!(
+                "---- end of the log of {} (pid {})\n{}\n----",
+                self.name,
+                self.pid(),
+                self.log_tail(40)
+            );
         }
         self.kill();
     }

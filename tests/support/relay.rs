@@ -17,10 +17,11 @@ pub const STOP: Duration = Duration::from_secs(5);
 const READY: Duration = Duration::from_secs(60);
 
 pub struct Relay {
+    /// First, so that it is dropped before the directory it writes to.
+    process: Option<Process>,
     dir: TempDir,
     listen: SocketAddr,
     arguments: Vec<String>,
-    process: Option<Process>,
 }
 
 impl Relay {
@@ -51,7 +52,7 @@ impl Relay {
         arguments.extend(["--listen".to_string(), listen.to_string()]);
         arguments.extend(["--data-dir".to_string(), data.display().to_string()]);
         arguments.extend(extra.iter().map(|a| a.to_string()));
-        Relay { dir, listen, arguments, process: None }
+        Relay { process: None, dir, listen, arguments }
     }
 
     pub fn spawn(&mut self) {

@@ -1,6 +1,6 @@
 // Starts one bcoin full node for the integration tests (see tests/support/bcoin.rs).
 //
-// What runs is the unchanged npm package bcoin 1.0.2, with five adaptations made from outside, because
+// What runs is the unchanged npm package bcoin 1.0.2, with six adaptations made from outside, because
 // that release is from 2018:
 //  1. Regtest starts with segwit and csv active, as Bitcoin Core's regtest does (bcoin would want 432 blocks
 //     of BIP9 signalling first).
@@ -8,6 +8,7 @@
 //  3. A transaction inv waits at most BCOIN_INV_MS (default 200 ms, bcoin: 5 s), so that tests are quick.
 //  4. Regtest addresses start with bcrt (bcoin: rb).
 //  5. No look-up of the public address: nothing leaves the loopback interface.
+//  6. Commands of twelve letters (getcfheaders) can be read: bcoin wants a zero byte after every command.
 //
 // usage: node bcoin-node.js '{"dir":…, "p2p":…, "rpc":…, "filters":bool, "bloom":bool, "version":70015}'
 // BCOIN_MODULES names the node_modules directory that holds bcoin.
@@ -30,6 +31,7 @@ const Chain = lib('blockchain/chain');
 const Peer = lib('net/peer');
 const net = lib('net/common');
 const {thresholdStates} = lib('blockchain/common');
+const Parser = lib('net/parser');
 const Network = lib('protocol/network');
 const {serveFilters} = require('./filters');
 
@@ -38,6 +40,18 @@ Chain.prototype.getState = function(prev, deployment) {
   if (deployment.name === 'segwit' || deployment.name === 'csv')
     return Promise.resolve(thresholdStates.ACTIVE);
   return getState.call(this, prev, deployment);
+};
+
+const parseHeader = Parser.prototype.parseHeader;
+Parser.prototype.parseHeader = function(data) {
+  const cmd = data.toString('latin1', 4, 16);
+  if (!/^[a-z]{12}$/.test(cmd))
+    return parseHeader.call(this, data);
+  data[15] = 0;
+  const header = parseHeader.call(this, data);
+  if (header)
+    header.cmd = cmd;
+  return header;
 };
 
 Network.get('regtest').addressPrefix.bech32 = 'bcrt';

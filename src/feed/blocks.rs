@@ -1,0 +1,265 @@
+//! The log of block announcements. A client is a cursor into it: the number of the first announcement it has not
+//! been sent. Numbers count up and wrap after 2^32 blocks.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{BlockNews, ChainView};
+use crate::base::limits::{BLOCK_LOG, MAX_HEADERS_ANNOUNCE, RECENT_BLOCKS};
+use crate::wire::{Hash, Inv, InvKind, Magic, write};
+
+/// How a client wants to hear of blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// By `inv`: the default, and for a client whose headers we do not know to reach our tip.
+    Inv,
+    /// By `headers` (BIP130).
+    Headers,
+    /// By `cmpctblock` (BIP152 high bandwidth), several at a time by `headers`.
+    Compact,
+}
+
+/// What lies between a cursor and the head.
+#[derive(Debug)]
+pub struct Announcement {
+    /// The cursor afterwards.
+    pub cursor: u32,
+    /// The message; `None` when everything in between has left the best chain.
+    pub message: Option<Bytes>,
+    /// True exactly when the cursor had fallen off the log, so that only the tip is named.
+    pub missed: bool,
+}
+
+/// The log.
+#[derive(Debug)]
+pub struct BlockLog {
+    magic: Magic,
+    entries: VecDeque<Arc<BlockNews>>,
+    /// Number of the next entry.
+    head: u32,
+    /// Every block up to this height has its filter here.
+    filters_to: u32,
+    /// The last announcement made for each form, by range; equal ranges give equal bytes.
+    made: [Option<(u32, u32, Option<Bytes>)>; 3],
+}
+
+impl BlockLog {
+    /// An empty log.
+    pub fn new(magic: Magic) -> BlockLog {
+        BlockLog { magic, entries: VecDeque::new(), head: 0, filters_to: 0, made: [None, None, None] }
+    }
+
+    /// Where a new client begins.
+    pub fn head(&self) -> u32 {
+        self.head
+    }
+
+    /// Appends blocks of the best chain.
+    pub fn append(&mut self, blocks: &[Arc<BlockNews>]) {
+        for news in blocks {
+            self.entries.push_back(news.clone());
+            self.head = self.head.wrapping_add(1);
+        }
+        while self.entries.len() > BLOCK_LOG {
+            self.entries.pop_front();
+        }
+        // Only the newest keep their bytes here, so that the log bounds memory; the rest is in the store.
+        let old = self.entries.len().saturating_sub(RECENT_BLOCKS);
+        for entry in self.entries.iter_mut().take(old).filter(|e| !e.block.is_empty()) {
+            *entry = Arc::new(BlockNews {
+                block: Bytes::new(),
+                cmpct: Bytes::new(),
+                tx_offsets: Box::default(),
+                headers_message: entry.headers_message.clone(),
+                inv_message: entry.inv_message.clone(),
+                ..**entry
+            });
+        }
+        self.forget_made();
+    }
+
+    /// Drops what has been encoded: the best chain or the log has changed.
+    pub fn forget_made(&mut self) {
+        self.made = [None, None, None];
+    }
+
+    /// The filters of all blocks up to this height are here.
+    pub fn set_filters_to(&mut self, height: u32) {
+        self.filters_to = height;
+    }
+
+    /// The height up to which filters are here.
+    pub fn filters_to(&self) -> u32 {
+        self.filters_to
+    }
+
+    /// Where the log ends for a client that uses filters: before the first block whose filter is not here.
+    pub fn filtered_head(&self, view: &ChainView) -> u32 {
+        let ahead = self
+            .entries
+            .iter()
+            .rev()
+            .take_while(|e| e.height > self.filters_to || view.hash(e.height) != Some(&e.hash));
+        self.head.wrapping_sub(ahead.count() as u32)
+    }
+
+    /// A recent block whose bytes are here.
+    pub fn recent(&self, hash: &Hash) -> Option<&Arc<BlockNews>> {
+        self.entries.iter().rev().take(RECENT_BLOCKS).find(|e| e.hash == *hash && !e.block.is_empty())
+    }
+
+    /// What a client at `cursor` is told so that it reaches `to` (the head, or the filtered one).
+    pub fn announce(&mut self, cursor: u32, to: u32, form: Form, view: &ChainView) -> Announcement {
+        let behind = to.wrapping_sub(cursor);
+        let ahead = self.head.wrapping_sub(to) as usize;
+        if behind == 0 || behind > u32::MAX / 2 {
+            return Announcement { cursor, message: None, missed: false };
+        }
+        let end = self.entries.len().saturating_sub(ahead);
+        let missed = behind as usize > end;
+        if let Some((from, until, message)) = &self.made[form as usize]
+            && (*from, *until) == (cursor, to)
+        {
+            return Announcement { cursor: to, message: message.clone(), missed };
+        }
+        let start = end.saturating_sub(behind as usize);
+        // A block that a reorganisation has removed since is skipped; what remains is continuous.
+        let live = |e: &&Arc<BlockNews>| view.hash(e.height) == Some(&e.hash);
+        let live: Vec<&Arc<BlockNews>> = self.entries.range(start..end).filter(live).collect();
+        let message = live.last().map(|last| match (live.len(), form) {
+            _ if missed => last.inv_message.clone(),
+            (_, Form::Inv) => self.invs(&live),
+            (1, Form::Compact) if !last.cmpct.is_empty() => last.cmpct.clone(),
+            (1, _) => last.headers_message.clone(),
+            (n, _) if n <= MAX_HEADERS_ANNOUNCE => {
+                let mut out = Vec::new();
+                write::headers(&mut out, self.magic, live.iter().map(|e| &e.header));
+                Bytes::from(out)
+            }
+            _ => last.inv_message.clone(),
+        });
+        self.made[form as usize] = Some((cursor, to, message.clone()));
+        Announcement { cursor: to, message, missed }
+    }
+
+    /// Bitcoin Core names only the tip by inv; the client asks for what lies between.
+    fn invs(&self, live: &[&Arc<BlockNews>]) -> Bytes {
+        match live {
+            [.., last] => last.inv_message.clone(),
+            [] => Bytes::new(),
+        }
+    }
+}
+
+/// The `inv` message that announces one block.
+pub fn inv_message(magic: Magic, hash: &Hash) -> Bytes {
+    let mut out = Vec::new();
+    let entry = Inv { kind: InvKind::Block, hash: *hash };
+    write::inventory(&mut out, magic, "inv", std::iter::once(entry));
+    Bytes::from(out)
+}
+
+/// The `headers` message that announces one block.
+pub fn headers_message(magic: Magic, header: &[u8; 80]) -> Bytes {
+    let mut out = Vec::new();
+    write::headers(&mut out, magic, std::iter::once(header));
+    Bytes::from(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Record;
+    use super::*;
+    use crate::wire::{Message, Step, parse, sha256d, split};
+
+    const MAGIC: Magic = [1, 2, 3, 4];
+
+    /// A chain of `n` headers told apart by `branch` from height `fork` on.
+    fn chain(n: u32, fork: u32, branch: u8) -> (ChainView, Vec<Arc<BlockNews>>) {
+        let mut records = Vec::new();
+        let mut previous = [0u8; 32];
+        for height in 0..n {
+            let mut header = [0u8; 80];
+            header[4..36].copy_from_slice(&previous);
+            header[76] = height as u8;
+            header[77] = if height >= fork { branch } else { 0 };
+            previous = sha256d(&header);
+            records.push(Record { header, hash: previous, filter: None });
+        }
+        let news = records
+            .iter()
+            .enumerate()
+            .map(|(height, r)| {
+                Arc::new(BlockNews {
+                    hash: r.hash,
+                    height: height as u32,
+                    header: r.header,
+                    block: Bytes::from_static(b"block"),
+                    tx_offsets: Box::default(),
+                    cmpct: Bytes::from_static(b"cmpct"),
+                    headers_message: headers_message(MAGIC, &r.header),
+                    inv_message: inv_message(MAGIC, &r.hash),
+                })
+            })
+            .collect();
+        (ChainView::new(Arc::default(), records), news)
+    }
+
+    fn headers_in(message: &Bytes) -> usize {
+        match split(MAGIC, message) {
+            Step::Message { command, payload, .. } => match parse(&command, payload) {
+                Ok(Message::Headers(list)) => list.len(),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_range_is_one_message_of_live_blocks() {
+        let (_, old) = chain(6, 3, 1);
+        let (view, new) = chain(7, 3, 2);
+        let mut log = BlockLog::new(MAGIC);
+        log.append(&old[1..]);
+        let cursor = log.head();
+        assert_eq!(cursor, 5);
+        log.append(&new[3..]);
+        log.forget_made();
+        // From the start: 1 and 2 of the old chain live on, 3 to 5 do not, then 3 to 6 of the new one.
+        let told = log.announce(0, log.head(), Form::Headers, &view);
+        assert_eq!((told.cursor, told.missed), (9, false));
+        assert_eq!(headers_in(&told.message.unwrap()), 6);
+        let told = log.announce(cursor, log.head(), Form::Compact, &view);
+        assert_eq!(headers_in(&told.message.unwrap()), 4);
+        let told = log.announce(8, 9, Form::Compact, &view);
+        assert_eq!(told.message.unwrap(), Bytes::from_static(b"cmpct"));
+        assert!(log.announce(9, 9, Form::Inv, &view).message.is_none());
+    }
+
+    #[test]
+    fn who_falls_off_the_log_hears_of_the_tip() {
+        let (view, news) = chain(200, 0, 0);
+        let mut log = BlockLog::new(MAGIC);
+        log.append(&news);
+        let told = log.announce(0, log.head(), Form::Headers, &view);
+        assert!(told.missed);
+        assert_eq!(told.message.unwrap(), news[199].inv_message);
+        assert!(log.entries.len() <= BLOCK_LOG);
+        assert!(log.recent(&news[199].hash).is_some());
+        assert!(log.recent(&news[199 - RECENT_BLOCKS].hash).is_none());
+    }
+
+    #[test]
+    fn a_client_with_filters_hears_when_the_filter_is_here() {
+        let (view, news) = chain(5, 0, 0);
+        let mut log = BlockLog::new(MAGIC);
+        log.append(&news[1..]);
+        log.set_filters_to(2);
+        let to = log.filtered_head(&view);
+        assert_eq!(to, 2);
+        log.set_filters_to(4);
+        assert_eq!(log.filtered_head(&view), 4);
+    }
+}

@@ -1,0 +1,400 @@
+//! The shard without its kernel: state, entry points, clients coming and going.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
+use super::LONGEST_SLEEP;
+use super::active::Active;
+use super::counters::Counters;
+use super::pool::Pool;
+use super::table::Table;
+use super::wheel::Wheel;
+use crate::admission::Admission;
+use crate::base::limits::{LEAVE_GROUP_MARGIN, MAX_HANDSHAKES, SEEN_TX};
+use crate::base::{ClientId, Conn, End, Instant, ShardId, UnixTime};
+use crate::client::{self, Flags, Greeting, Nonces};
+use crate::feed::{BlockLog, ChainView, Seen, TxLog};
+use crate::io::{Done, IoEnd, KernelCounters, ListenerId, Op};
+use crate::link::{Policy, ShardEnd, ToHub};
+use crate::wire::{Inv, Magic, Services};
+
+pub(super) type Client = client::Client<Active>;
+
+const _: () = assert!(size_of::<Client>() <= 96);
+
+/// What a shard is told at its start.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Its number.
+    pub id: ShardId,
+    /// The network's magic.
+    pub magic: Magic,
+    /// Clients it may hold.
+    pub max_clients: u32,
+    /// Connections per IPv4 address or IPv6 /64; 0 for no limit.
+    pub max_per_address: u32,
+    /// Number of its listeners (the kernel knows their addresses).
+    pub listeners: u8,
+    /// Our name (BIP14), at most 256 bytes.
+    pub user_agent: Bytes,
+    /// How long transaction announcements are gathered.
+    pub tx_interval: Duration,
+    /// Bytes of buffers it may have in use.
+    pub buffer_budget: usize,
+    /// Nonces of the process.
+    pub nonces: Nonces,
+    /// Seed of what is random: ping nonces, hash tables.
+    pub seed: u64,
+}
+
+/// Sizes of everything kept per client, in bytes, for `plan` and the snapshot test.
+pub fn client_sizes() -> [(&'static str, usize); 4] {
+    [
+        ("client", size_of::<Client>()),
+        ("table slot", Table::<Client>::SLOT_BYTES),
+        ("timer entry", size_of::<ClientId>()),
+        ("only while active", size_of::<Active>()),
+    ]
+}
+
+/// The shard's state.
+#[derive(Debug)]
+pub struct Core {
+    pub(super) config: ShardConfig,
+    pub(super) now: Instant,
+    pub(super) unix: UnixTime,
+    pub(super) link: ShardEnd,
+    pub(super) clients: Table<Client>,
+    pub(super) wheel: Wheel,
+    pub(super) pool: Pool,
+    pub(super) counters: Counters,
+    pub(super) admission: Admission,
+    pub(super) view: Arc<ChainView>,
+    pub(super) blocks: BlockLog,
+    pub(super) txs: TxLog,
+    pub(super) seen: Seen,
+    pub(super) policy: Arc<Policy>,
+    /// The `addr` and `addrv2` messages that answer getaddr.
+    pub(super) addresses: (Bytes, Bytes),
+    pub(super) ops: Vec<Op>,
+    /// Entries for the hub that found its queue full.
+    pub(super) outbox: VecDeque<ToHub>,
+    pub(super) pushed: bool,
+    /// Clients that wait for the hub's queue or for a buffer.
+    pub(super) queued: VecDeque<ClientId>,
+    /// Clients that wait for a filter.
+    pub(super) filter_waiters: Vec<ClientId>,
+    /// Transactions asked of clients.
+    pub(super) asked: HashMap<ClientId, Vec<Inv>>,
+    /// Boxes to be used again.
+    pub(super) spare: Vec<Box<Active>>,
+    /// Clients in the order they came, while their handshake may be incomplete.
+    handshakes: VecDeque<ClientId>,
+    in_handshake: u32,
+    pub(super) ready: u32,
+    pub(super) next_want: u32,
+    pub(super) block_sweep: super::announce::Sweep,
+    pub(super) tx_sweep: super::announce::Sweep,
+    pub(super) next_seal: Instant,
+    pub(super) next_report: Instant,
+    pub(super) more_timers: bool,
+    listening: Listening,
+    pub(super) draining: Option<Instant>,
+    pub(super) drain_slot: u32,
+    over: bool,
+    pub(super) rng: SmallRng,
+    pub(super) fired: Vec<ClientId>,
+    pub(super) not_found: Vec<Inv>,
+    pub(super) mail: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Listening {
+    /// The hub has not said `Open`, or the shard drains.
+    No,
+    Yes,
+    /// The table is nearly full: the shard has left the group until there is room.
+    Full,
+}
+
+impl Core {
+    pub(super) fn new(config: ShardConfig, now: Instant, link: ShardEnd) -> Core {
+        Core {
+            clients: Table::new(config.max_clients),
+            wheel: Wheel::new(now.secs()),
+            admission: Admission::new(config.max_per_address),
+            view: Arc::new(ChainView::new(Arc::default(), Vec::new())),
+            blocks: BlockLog::new(config.magic),
+            txs: TxLog::new(config.magic),
+            seen: Seen::new(SEEN_TX, config.seed),
+            policy: Arc::new(Policy { services: Services::empty(), fee_filter: 0, mempool: false }),
+            rng: SmallRng::seed_from_u64(config.seed),
+            next_report: now,
+            next_seal: now,
+            now,
+            unix: 0,
+            link,
+            config,
+            pool: Pool::default(),
+            counters: Counters::default(),
+            addresses: (Bytes::new(), Bytes::new()),
+            ops: Vec::new(),
+            outbox: VecDeque::new(),
+            pushed: false,
+            queued: VecDeque::new(),
+            filter_waiters: Vec::new(),
+            asked: HashMap::new(),
+            spare: Vec::new(),
+            handshakes: VecDeque::new(),
+            in_handshake: 0,
+            ready: 0,
+            next_want: 0,
+            block_sweep: Default::default(),
+            tx_sweep: Default::default(),
+            more_timers: false,
+            listening: Listening::No,
+            draining: None,
+            drain_slot: 0,
+            over: false,
+            fired: Vec::new(),
+            not_found: Vec::new(),
+            mail: 0,
+        }
+    }
+
+    pub(super) fn begin_turn(&mut self, now: Instant, unix: UnixTime) {
+        self.now = now;
+        self.unix = unix;
+        self.counters.turns += 1;
+    }
+
+    pub(super) fn link(&self) -> &ShardEnd {
+        &self.link
+    }
+
+    pub(super) fn take_ops(&mut self) -> std::vec::Drain<'_, Op> {
+        self.ops.drain(..)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Clients connected now.
+    pub fn clients(&self) -> u32 {
+        self.clients.len()
+    }
+
+    /// The counters so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Bytes of buffers in use.
+    pub fn buffer_bytes(&self) -> usize {
+        self.pool.out()
+    }
+
+    /// The parts of a turn behind the completions.
+    pub(super) fn run(&mut self, kernel: KernelCounters) {
+        self.read_mail();
+        self.wake_queued();
+        self.sweep();
+        self.run_timers();
+        self.watch_room();
+        self.report(kernel);
+        self.drain(kernel);
+        if std::mem::take(&mut self.pushed) {
+            self.link.ring_hub();
+        }
+    }
+
+    /// When the shard must run again though nothing happens.
+    pub(super) fn next_wake(&self, now: Instant) -> Instant {
+        let busy =
+            self.mail > 0 || self.more_timers || self.block_sweep.is_running() || self.tx_sweep.is_running();
+        if busy {
+            return now;
+        }
+        // The hub's queue has no bell for room in it, a buffer none for being free: look again soon.
+        if !self.outbox.is_empty() || !self.queued.is_empty() || self.draining.is_some() {
+            return now + Duration::from_millis(1);
+        }
+        let mut next = now + LONGEST_SLEEP;
+        if self.txs.is_unsealed() {
+            next = next.min(self.next_seal);
+        }
+        next.min(self.next_report)
+    }
+
+    /// A completion other than bytes.
+    pub(super) fn done(&mut self, done: Done) {
+        match done {
+            Done::Accepted { conn, peer, .. } => self.accepted(conn, peer),
+            Done::AcceptFailed { .. } => self.counters.accept_failed += 1,
+            Done::Sent { client, payload, result } => self.sent(client, payload, result),
+            Done::ReceiveEnded { client, why } => self.receive_ended(client, why),
+            Done::Read { client, buffer, result } => self.file_read(client, buffer, result),
+            // Bytes go through `received`, mail is looked at each turn.
+            Done::Received { .. } | Done::Doorbell => {}
+        }
+    }
+
+    fn accepted(&mut self, conn: Conn, peer: SocketAddr) {
+        self.counters.accepted += 1;
+        let refused = if self.draining.is_some() {
+            Err(End::Shutdown)
+        } else if self.clients.room() == 0 {
+            Err(End::Full)
+        } else {
+            self.admission.enter(peer)
+        };
+        if let Err(end) = refused {
+            return self.refuse(conn, end);
+        }
+        let client = Client::new(self.now, conn, peer, self.blocks.head(), self.txs.sealed());
+        let Some(id) = self.clients.insert(client) else {
+            self.admission.left(peer);
+            return self.refuse(conn, End::Full);
+        };
+        self.in_handshake += 1;
+        self.handshakes.push_back(id);
+        self.wheel.add(id, self.now.secs() + super::timers::LONGEST_STEP);
+        self.flow(id);
+        self.bound_handshakes();
+    }
+
+    /// Closes a connection that never became a client. Nothing was read or sent, so nothing is pending.
+    fn refuse(&mut self, conn: Conn, end: End) {
+        self.counters.end(end);
+        let nobody = ClientId { slot: ClientId::MAX_SLOTS - 1, generation: 0 };
+        self.ops.push(Op::Close { client: nobody, conn, reset: true });
+    }
+
+    /// The oldest handshake gives way when there are too many, so that slow ones cannot keep others out.
+    fn bound_handshakes(&mut self) {
+        while let Some(id) = self.handshakes.front().copied() {
+            let open = self.clients.get_mut(id).is_some_and(|c| !c.is(Flags::READY));
+            if open && (self.in_handshake as usize) <= MAX_HANDSHAKES {
+                break;
+            }
+            self.handshakes.pop_front();
+            if open {
+                self.end(id, End::HandshakeEvicted);
+            }
+        }
+    }
+
+    pub(super) fn handshake_done(&mut self, id: ClientId) {
+        self.counters.handshakes += 1;
+        self.in_handshake -= 1;
+        self.ready += 1;
+        let (blocks, txs) = (self.blocks.head(), self.txs.sealed());
+        if let Some(client) = self.clients.get_mut(id) {
+            (client.blocks, client.txs) = (blocks, txs);
+        }
+    }
+
+    fn receive_ended(&mut self, id: ClientId, why: IoEnd) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.flags.remove(Flags::RECEIVING);
+        let end = match why {
+            IoEnd::Closed if client.is(Flags::PARTIAL) => End::Truncated,
+            IoEnd::Closed => End::Closed,
+            IoEnd::Reset => End::Reset,
+            IoEnd::Error(_) => End::ReceiveError,
+        };
+        self.end(id, end);
+    }
+
+    /// Ends a client: everything it held goes back, its reason is counted once.
+    pub(super) fn end(&mut self, id: ClientId, end: End) {
+        let Some(mut client) = self.clients.remove(id) else { return };
+        self.counters.end(end);
+        if client.is(Flags::READY) {
+            self.ready -= 1;
+        } else {
+            self.in_handshake -= 1;
+        }
+        self.admission.left(client.peer.into());
+        if let Some(active) = client.active.take() {
+            self.give_active(active);
+        }
+        for inv in self.asked.remove(&id).unwrap_or_default() {
+            self.tell_hub(ToHub::TxNotFound { client: id, inv });
+        }
+        // What is queued in the socket of a client that takes nothing would hold kernel memory for minutes.
+        let reset = client.is(Flags::SENDING) || client.is(Flags::MID_MESSAGE);
+        self.ops.push(Op::Close { client: id, conn: client.conn, reset });
+    }
+
+    /// A box for a client in the middle of something.
+    pub(super) fn take_active(&mut self) -> Box<Active> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_active(&mut self, mut active: Box<Active>) {
+        self.pool.give(std::mem::take(&mut active.input));
+        self.pool.give(std::mem::take(&mut active.pending));
+        self.pool.give(active.chunk.take().unwrap_or_default());
+        active.reset();
+        if self.spare.len() < 1_024 {
+            self.spare.push(active);
+        }
+    }
+
+    /// Leaves the listening group before the table is full, and comes back when there is room again.
+    fn watch_room(&mut self) {
+        let margin = LEAVE_GROUP_MARGIN.min(self.config.max_clients / 8);
+        let room = self.clients.room();
+        if self.listening == Listening::Yes && room <= margin {
+            self.listening = Listening::Full;
+            self.counters.left_group += 1;
+            self.each_listener(Op::StopListening);
+        } else if self.listening == Listening::Full && room > 2 * margin {
+            self.listening = Listening::Yes;
+            self.each_listener(Op::Listen);
+        }
+    }
+
+    pub(super) fn open(&mut self) {
+        if self.listening == Listening::No && self.draining.is_none() {
+            self.listening = Listening::Yes;
+            self.each_listener(Op::Listen);
+        }
+    }
+
+    pub(super) fn close_listeners(&mut self) {
+        if self.listening == Listening::Yes {
+            self.each_listener(Op::StopListening);
+        }
+        self.listening = Listening::No;
+    }
+
+    fn each_listener(&mut self, op: fn(ListenerId) -> Op) {
+        self.ops.extend((0..self.config.listeners).map(|n| op(ListenerId(n))));
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.over = true;
+    }
+
+    /// What we say of ourselves now. The name is passed apart because it is borrowed.
+    pub(super) fn greeting<'a>(&self, user_agent: &'a [u8]) -> Greeting<'a> {
+        Greeting {
+            magic: self.config.magic,
+            services: self.policy.services,
+            user_agent,
+            height: self.view.tip_height(),
+            unix: self.unix,
+            nonces: self.config.nonces,
+            fee_filter: self.policy.fee_filter,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Buffers for replies, file chunks and messages in parts: taken when needed, given back, never allocated anew in
+//! steady state. Counts the bytes out, so that the shard keeps within its budget.
+
+/// Capacity of a fresh buffer: most replies fit.
+const FRESH: usize = 2 * 1024;
+/// Buffers up to this capacity are kept in the small list.
+const SMALL: usize = 8 * 1024;
+/// Buffers kept per list.
+const KEPT_SMALL: usize = 1_024;
+/// Large buffers kept (file chunks, headers replies): 64 of 256 KiB are 16 MiB.
+const KEPT_LARGE: usize = 64;
+/// Larger buffers are freed rather than kept.
+const LARGEST_KEPT: usize = 256 * 1024;
+
+/// Buffers not in use.
+#[derive(Debug, Default)]
+pub struct Pool {
+    small: Vec<Vec<u8>>,
+    large: Vec<Vec<u8>>,
+    out: usize,
+}
+
+impl Pool {
+    /// An empty buffer for a reply or a part of a message.
+    pub fn take(&mut self) -> Vec<u8> {
+        let buffer = self.small.pop().unwrap_or_else(|| Vec::with_capacity(FRESH));
+        self.out += buffer.capacity();
+        buffer
+    }
+
+    /// An empty buffer with room for `capacity` bytes.
+    pub fn take_large(&mut self, capacity: usize) -> Vec<u8> {
+        let mut buffer = self.large.pop().unwrap_or_default();
+        buffer.reserve_exact(capacity);
+        self.out += buffer.capacity();
+        buffer
+    }
+
+    /// Says that a buffer taken has grown from `before` bytes of capacity.
+    pub fn grown(&mut self, before: usize, buffer: &Vec<u8>) {
+        self.out = self.out + buffer.capacity() - before.min(buffer.capacity());
+    }
+
+    /// Takes a buffer back.
+    pub fn give(&mut self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        self.out = self.out.saturating_sub(capacity);
+        buffer.clear();
+        if capacity == 0 || capacity > LARGEST_KEPT {
+            return;
+        }
+        let (list, most) =
+            if capacity <= SMALL { (&mut self.small, KEPT_SMALL) } else { (&mut self.large, KEPT_LARGE) };
+        if list.len() < most {
+            list.push(buffer);
+        }
+    }
+
+    /// Bytes of buffers out.
+    pub fn out(&self) -> usize {
+        self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_back_is_taken_again_and_counted() {
+        let mut pool = Pool::default();
+        let mut a = pool.take();
+        a.extend_from_slice(b"hello");
+        let at = a.as_ptr();
+        assert_eq!(pool.out(), a.capacity());
+        pool.give(a);
+        assert_eq!(pool.out(), 0);
+        let b = pool.take();
+        assert!(b.is_empty() && b.as_ptr() == at);
+        let before = b.capacity();
+        let mut b = b;
+        b.resize(100_000, 0);
+        pool.grown(before, &b);
+        assert_eq!(pool.out(), b.capacity());
+        pool.give(b);
+        assert_eq!(pool.out(), 0);
+    }
+}
