@@ -22,12 +22,17 @@
 //! ```
 //!
 //! ## Directions
+//! `a <- b` says that b may import a, and what a may import. `tests/tidy.rs` reads these lines.
 //! ```text
-//!   base <- io; base, io, link <- ring
-//!   base <- wire <- feed, client, stub
+//!   base <- io
 //!   base <- admission
-//!   base, io, wire, feed, admission, client, link <- shard
-//!   base, io, wire, feed, link <- hub
+//!   base <- wire <- feed
+//!   base, io, wire, feed <- link
+//!   link <- ring
+//!   wire <- client
+//!   feed <- stub
+//!   admission, client, link <- shard
+//!   link <- hub
 //!   everything <- control <- cli
 //! ```
 

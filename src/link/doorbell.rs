@@ -50,6 +50,12 @@ impl Doorbell {
         self.0.sleeping.store(false, Ordering::SeqCst);
     }
 
+    /// True exactly when the sleeper has announced sleep and has been neither rung nor woken: what a kernel that
+    /// polls (the simulator's) looks at instead of the descriptor.
+    pub fn sleeping(&self) -> bool {
+        self.0.sleeping.load(Ordering::SeqCst)
+    }
+
     /// The ringer's side, after something was put in the queue; costs a system call only when the other sleeps.
     pub fn ring(&self) {
         std::sync::atomic::fence(Ordering::SeqCst);

@@ -1,0 +1,23 @@
+//! The simulator: a second implementation of `io::Kernel` and a world around it, all from one seed.
+//!
+//!     trace     what happened, one dense line per event, hashed
+//!     faults    what may go wrong, and how often
+//!     pipe      one TCP connection as two byte streams with bounded buffers
+//!     net       the seeded network and its clock
+//!     port      the network's half of one shard's kernel
+//!     kernel    the kernel a simulated shard runs on
+//!     echo      a hand-written shard that tests the kernel itself
+//!
+//! Invariants: one thread; no real clock, no real socket, no randomness but the seed's; what a run does depends on
+//! its seed and the code alone.
+
+#![allow(dead_code)] // Not every accessor is needed by every check.
+#![allow(unreachable_pub)] // A test binary exports nothing; `pub` says here what a module offers the others.
+
+pub mod echo;
+pub mod faults;
+pub mod kernel;
+pub mod net;
+pub mod pipe;
+pub mod port;
+pub mod trace;
