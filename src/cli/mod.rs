@@ -5,6 +5,7 @@
 
 mod demo;
 mod host;
+mod observe;
 mod run;
 
 use std::path::PathBuf;
