@@ -14,9 +14,10 @@ use crate::hub::{Hub, HubConfig, NodeAddr};
 use crate::ring;
 
 /// Runs until SIGTERM or SIGINT.
-pub(super) fn run(config: Config) -> Result<(), Failure> {
+pub(super) fn run(mut config: Config) -> Result<(), Failure> {
     logs::start(config.log_json, config.log_level);
     ring::probe().map_err(|error| Failure::Other(error.to_string()))?;
+    config.fit(file_limit()?);
     if let Some(address) = config.metrics {
         metrics::start(address).map_err(Failure::Other)?;
     }
@@ -30,7 +31,7 @@ pub(super) fn run(config: Config) -> Result<(), Failure> {
     let drain = DrainHandle::new(bell.clone());
     on_signal(drain.clone())?;
     tracing::info!(
-        event = "start",
+        event = %"start",
         network = network_name(config.network),
         shards = config.shards,
         max_clients = config.max_clients,
@@ -41,13 +42,19 @@ pub(super) fn run(config: Config) -> Result<(), Failure> {
     let mut log = Log::new(addresses);
     let (store, opened) = store;
     let make = |now, unix| {
-        Hub::new(hub_config, store, opened, now, unix).map_err(|error| Failure::Other(format!("store: {error}")))
+        Hub::new(hub_config, store, opened, now, unix)
+            .map_err(|error| Failure::Other(format!("store: {error}")))
     };
     let result = driver::run(make, links, bell, drain, &mut log);
     Host::join(threads);
     result?;
-    tracing::info!(event = "end", "all clients closed, the store is synced");
+    tracing::info!(event = %"end", "all clients closed, the store is synced");
     Ok(())
+}
+
+/// The limit of open files, raised as far as it goes.
+pub(super) fn file_limit() -> Result<u64, Failure> {
+    ring::raise_file_limit().map_err(|error| Failure::Other(format!("the limit of open files: {error}")))
 }
 
 impl From<std::io::Error> for Failure {
@@ -76,7 +83,8 @@ pub(super) fn hub_config(config: &Config, seed: u64, nonces: Nonces) -> HubConfi
 pub(super) fn open_store(config: &Config) -> Result<(Store, crate::hub::store::Opened), Failure> {
     let dir = config.network_dir();
     let name = dir.display();
-    let disk = FolderDisk::open(&dir).map_err(|error| Failure::Other(format!("data folder {name}: {error}")))?;
+    let disk =
+        FolderDisk::open(&dir).map_err(|error| Failure::Other(format!("data folder {name}: {error}")))?;
     let mut genesis = [0; 80];
     let header = bitcoin::consensus::serialize(&bitcoin::constants::genesis_block(config.network).header);
     genesis.copy_from_slice(header.get(..80).unwrap_or(&[0; 80]));
@@ -101,9 +109,12 @@ fn on_signal(drain: DrainHandle) -> Result<(), Failure> {
     };
     let wait = async move {
         let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" };
-        tracing::info!(event = "drain", signal = name, "draining");
+        tracing::info!(event = %"drain", signal = name, "draining");
         drain.drain();
     };
-    std::thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(wait)).map_err(failed)?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || runtime.block_on(wait))
+        .map_err(failed)?;
     Ok(())
 }

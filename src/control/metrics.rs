@@ -56,7 +56,10 @@ pub fn documented() -> Vec<(String, &'static str, String)> {
     ));
     list.extend(GAUGES.map(|(name, text)| (format!("breakwater_{name}"), "shard", text.to_string())));
     let hub = HubCounters::default().list();
-    list.extend(hub.iter().map(|(name, text, _)| (format!("breakwater_hub_{name}_total"), "", text.trim().to_string())));
+    list.extend(
+        hub.iter()
+            .map(|(name, text, _)| (format!("breakwater_hub_{name}_total"), "", text.trim().to_string())),
+    );
     list.push((
         "breakwater_hub_outbox_dropped_total".into(),
         "",
@@ -76,8 +79,9 @@ pub fn start(address: SocketAddr) -> Result<(), String> {
         .build()
         .map_err(|error| format!("metrics: no runtime: {error}"))?;
     // Bound here once, so that a bad address is an error of start-up and not a line in the log.
-    std::net::TcpListener::bind(address)
-        .map_err(|error| format!("configuration key `metrics` is {address}, expected a free address: {error}"))?;
+    std::net::TcpListener::bind(address).map_err(|error| {
+        format!("configuration key `metrics` is {address}, expected a free address: {error}")
+    })?;
     let (recorder, exporter) = {
         let _inside = runtime.enter();
         PrometheusBuilder::new().with_http_listener(address).build().map_err(|e: BuildError| e.to_string())?
@@ -123,7 +127,8 @@ pub fn publish(shard: ShardId, report: &ShardReport) {
         counter!("breakwater_ends_total", "shard" => shard.clone(), "reason" => end.label()).absolute(*value);
     }
     for (fault, value) in Fault::ALL.iter().zip(&report.faults) {
-        counter!("breakwater_faults_total", "shard" => shard.clone(), "fault" => fault.label()).absolute(*value);
+        counter!("breakwater_faults_total", "shard" => shard.clone(), "fault" => fault.label())
+            .absolute(*value);
     }
     let gauges = [f64::from(report.clients), f64::from(report.ready), report.buffer_bytes as f64];
     for ((name, _), value) in GAUGES.iter().zip(gauges) {
