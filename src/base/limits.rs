@@ -126,6 +126,8 @@ pub const TX_LOG_BYTES: usize = 64 * 1024 * 1024;
 pub const TX_PER_INV: usize = 1_000;
 /// Transaction hashes a shard remembers as heard from its clients, in two generations of this size.
 pub const SEEN_TX: usize = 100_000;
+/// Transactions whose announcers a shard remembers until the node has accepted them, in two generations of this size.
+pub const HEARD_TX: usize = 5_000;
 /// Announcers of one transaction that a shard passes to the hub; more add nothing.
 pub const ANNOUNCERS_PER_SHARD: u8 = 3;
 

@@ -54,13 +54,16 @@ impl Core {
     }
 
     fn take_txs(&mut self, txs: &[Arc<TxNews>]) {
-        for tx in txs {
-            self.seen.set(&tx.wtxid, Seen::RECEIVED);
-        }
         if !self.txs.is_unsealed() {
             self.next_seal = self.now + self.config.tx_interval;
         }
-        self.txs.append(txs);
+        for tx in txs {
+            self.seen.set(&tx.wtxid, Seen::RECEIVED);
+            let origin = tx.origin.filter(|origin| origin.shard == self.config.id).map(|origin| origin.id);
+            let by_txid = (tx.txid != tx.wtxid).then(|| self.heard.take(&tx.txid)).into_iter().flatten();
+            let knowers = origin.into_iter().chain(by_txid).chain(self.heard.take(&tx.wtxid)).collect();
+            self.txs.append(tx, knowers);
+        }
     }
 
     /// Gone for whatever reason: a client may announce or send it again, and the hub decides anew.
