@@ -244,6 +244,7 @@ fn register_files(ring: &IoUring, max_clients: u32) -> Result<(), RingError> {
 /// getrlimit(2) or setrlimit(2) failed.
 pub fn raise_file_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    #[allow(unsafe_code)]
     // SAFETY: both calls get a valid pointer to a limit of ours.
     #[allow(unsafe_code)]
     unsafe {
