@@ -95,6 +95,15 @@ fn filters_that_come_late_are_waited_for() {
 }
 
 #[test]
+fn a_node_that_builds_its_index_for_long_does_not_keep_clients_out() {
+    let options = Options { filter_delay: Duration::from_secs(3_000_000_000), ..Options::default() };
+    let mut world = World::new(vec![StubChain::new(1, START)], Keep::Last(10), options);
+    world.mine(0, 5);
+    world.until("ready", 40, |w| w.ready.is_some());
+    assert!(!world.services().contains(Services::COMPACT_FILTERS) || world.shard.filters_to == Some(0));
+}
+
+#[test]
 fn without_filters_the_service_is_not_promised() {
     let options = Options { filters: false, ..Options::default() };
     let mut world = World::new(vec![chain(1, 10)], Keep::Last(10), options);
