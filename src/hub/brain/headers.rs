@@ -168,9 +168,11 @@ impl Hub {
         let view = self.chain.view();
         let tip = view.tip_height();
         let first = tip.saturating_sub(crate::base::limits::RECENT_BLOCKS as u32 - 1).max(1);
-        let blocks: Arc<[Arc<BlockNews>]> = (first..=tip)
-            .filter_map(|height| view.hash(height).and_then(|hash| self.blocks.recent.get(hash)).cloned())
-            .collect();
+        // Without a gap: the run that ends at the tip.
+        let recent = |height: u32| view.hash(height).and_then(|hash| self.blocks.recent.get(hash)).cloned();
+        let mut blocks: Vec<Arc<BlockNews>> = (first..=tip).rev().map_while(recent).collect();
+        blocks.reverse();
+        let blocks: Arc<[Arc<BlockNews>]> = blocks.into();
         self.published = Some(view.clone());
         self.tell_all(&ToShard::Chain { view, blocks });
         self.tell_filters();
