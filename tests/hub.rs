@@ -368,7 +368,7 @@ fn drain_tells_the_shards_and_waits_for_them() {
 
 /// Random trouble, then quiet: the shards end at the best tip with its filter, everything asked was answered.
 fn trouble(seed: u64) {
-    let keep = if seed % 2 == 0 { Keep::Last(12) } else { Keep::All };
+    let keep = if seed.is_multiple_of(2) { Keep::Last(12) } else { Keep::All };
     let options = Options { filter_delay: Duration::from_millis(seed % 5 * 100), ..Options::default() };
     let mut world = World::new(vec![chain(1, 110), chain(1, 110)], keep, options);
     let mut dice = disk::Dice(seed);
