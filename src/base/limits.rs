@@ -225,6 +225,8 @@ pub const RARE_IN_FLIGHT: usize = 8;
 pub const FILE_EXTENT: u32 = 4 * 1024 * 1024;
 /// Clients are accepted without a node after this, when the store has a chain.
 pub const OPEN_WITHOUT_NODE: Duration = Duration::from_secs(10);
+/// A node that promises filters and gives none for this long does not keep clients without filters waiting at start.
+pub const FILTERS_PATIENCE: Duration = Duration::from_secs(30);
 /// A node counts as reachable on demand for this long after it was last up.
 pub const NODE_GRACE: Duration = Duration::from_secs(120);
 /// Addresses are asked of a node, and chosen anew for clients, this often.

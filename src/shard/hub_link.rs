@@ -150,6 +150,7 @@ impl Core {
             time: self.unix,
             clients: self.clients.len(),
             ready: self.ready,
+            listening: self.is_listening(),
             counters: self.counters.values(),
             ends: self.counters.ends.to_vec(),
             faults: self.counters.faults.to_vec(),
