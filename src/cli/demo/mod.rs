@@ -73,7 +73,16 @@ pub(super) fn demo(span: Duration, clients: usize, plain: bool) -> Result<(), Fa
         let _inside = runtime.enter();
         Signals::new()?
     };
-    show(&runtime, signals, span, clients, View::new(plain))
+    let size = Size { clients, files };
+    show(&runtime, signals, span, size, View::new(plain))
+}
+
+/// How large it may be.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    clients: usize,
+    /// The limit of open files.
+    files: u64,
 }
 
 /// Starts everything, shows it, ends everything. Only waiting is done inside the runtime.
@@ -81,16 +90,16 @@ fn show(
     runtime: &Runtime,
     mut signals: Signals,
     span: Duration,
-    count: usize,
+    size: Size,
     mut view: View,
 ) -> Result<(), Failure> {
     let (phase, watched) = watch::channel(Phase::Running);
-    let board = Arc::new(Board::new(clients::kinds(count))?);
-    let (wallets, feeds) = clients::feeds(count);
+    let board = Arc::new(Board::new(clients::kinds(size.clients))?);
+    let (wallets, feeds) = clients::feeds(size.clients);
     let node = node::start(board.clone(), watched.clone(), wallets)?;
-    let relay = relay::start(&board, node.address, count)?;
+    let relay = relay::start(&board, node.address, size.clients, size.files)?;
     let crowd = clients::start(&board, &watched, relay.address, &node.headers, feeds)?;
-    view.begin(relay.address, node.address, count, span);
+    view.begin(relay.address, node.address, size.clients, span);
 
     let stopped = runtime.block_on(watch_it(&board, &relay, &mut signals, span, &mut view));
     let _ = phase.send(Phase::Settling);

@@ -20,8 +20,8 @@ use crate::wire::Hash;
 
 /// From start to the node's tip being known.
 const READY: Duration = Duration::from_secs(30);
-/// Room in each shard beyond all clients: the kernel spreads them unevenly, and a nearly full shard stops listening.
-const SPARE: usize = 256;
+/// Room in each shard beyond all of the demo's clients, so that others may be tried: examples/two_thousand_peers.
+const SPARE: u64 = 4_096;
 
 /// The running relay.
 #[derive(Debug)]
@@ -46,10 +46,16 @@ impl Relay {
     }
 }
 
-/// Starts the relay for this many clients and waits until it accepts them.
-pub(super) fn start(board: &Arc<Board>, node: SocketAddr, clients: usize) -> Result<Relay, Failure> {
+/// Starts the relay for this many clients (and more, as far as the limit of open `files` goes) and waits until it accepts
+/// them.
+pub(super) fn start(
+    board: &Arc<Board>,
+    node: SocketAddr,
+    clients: usize,
+    files: u64,
+) -> Result<Relay, Failure> {
     let folder = Folder::new()?;
-    let config = config(&folder.0, node, clients)?;
+    let config = config(&folder.0, node, clients, files)?;
     let (seed, nonces) = (rand::random(), Nonces::new(rand::random()));
     let host = Host::start(&config, nonces, seed)?;
     let Some(address) = host.addresses.first().copied() else {
@@ -93,7 +99,7 @@ fn join(hub: JoinHandle<Result<(), Failure>>) -> Result<(), Failure> {
     hub.join().unwrap_or_else(|_| Err(Failure::Other("the hub ended by a panic".into())))
 }
 
-fn config(folder: &Path, node: SocketAddr, clients: usize) -> Result<Config, Failure> {
+fn config(folder: &Path, node: SocketAddr, clients: usize, files: u64) -> Result<Config, Failure> {
     let text = |text: &str| Value::String(text.to_owned());
     let flags = Table::from_iter([
         ("network".to_owned(), text("regtest")),
@@ -103,7 +109,9 @@ fn config(folder: &Path, node: SocketAddr, clients: usize) -> Result<Config, Fai
         ("keep".to_owned(), text("all")),
     ]);
     let mut config = Config::load(None, flags).map_err(|error| Failure::Other(error.to_string()))?;
-    config.max_clients = u32::try_from((clients + SPARE) * config.shards).unwrap_or(u32::MAX);
+    // The kernel spreads clients over the shards as it likes: each has room for all of them.
+    let each = (clients as u64 + SPARE).min(files);
+    config.max_clients = u32::try_from(each * config.shards as u64).unwrap_or(u32::MAX);
     Ok(config)
 }
 

@@ -25,14 +25,13 @@ pub(super) struct View {
     begun: std::time::Instant,
     /// Lines of the live view that stand on the terminal.
     drawn: usize,
-    head: String,
 }
 
 impl View {
     /// Lines when asked for, and where standard output is no terminal.
     pub(super) fn new(plain: bool) -> View {
         let live = !plain && std::io::stdout().is_terminal();
-        View { live, begun: std::time::Instant::now(), drawn: 0, head: String::new() }
+        View { live, begun: std::time::Instant::now(), drawn: 0 }
     }
 
     /// From one `show` to the next.
@@ -43,11 +42,11 @@ impl View {
     /// Says what runs where.
     pub(super) fn begin(&mut self, relay: SocketAddr, node: SocketAddr, clients: usize, span: Duration) {
         self.begun = std::time::Instant::now();
-        self.head = format!(
+        let head = format!(
             "breakwater demo: relay at {relay}, regtest stub node at {node}, {clients} clients, {} s (Ctrl-C ends earlier)",
             span.as_secs()
         );
-        put(&[self.head.clone()]);
+        put(std::slice::from_ref(&head));
     }
 
     /// Shows how it stands.
