@@ -197,7 +197,7 @@ impl Core {
         if active.waiting.is_some() {
             return Ok(false);
         }
-        let more_entries = active.entries_at < active.entries.len();
+        let more_entries = active.entries_at < active.entries.len() || !active.not_found.is_empty();
         if !more_entries && active.input.is_empty() {
             return Ok(false);
         }
