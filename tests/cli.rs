@@ -63,13 +63,13 @@ fn file_refused(text: &str, words: &[&str]) {
 
 #[test]
 fn bad_usage_is_status_2_and_one_sentence() {
-    refused(&[], &["--help"]);
+    refused(&[], &["a command is missing", "--help"]);
     refused(&["frobnicate"], &["frobnicate"]);
     refused(&["run", "--frobnicate"], &["--frobnicate"]);
     refused(&["run", "--node"], &["--node"]);
     refused(&["run", "--node", NODE, "stray"], &["stray"]);
     refused(&["run", "--node", NODE, "--shards", "two"], &["--shards", "two"]);
-    refused(&["config"], &["--help"]);
+    refused(&["config"], &["a command is missing", "--help"]);
     refused(&["plan", "--max-clients", "many"], &["--max-clients", "many"]);
     refused(&["demo", "--for", "soon"], &["--for", "soon", "60s"]);
     refused(&["demo", "--clients", "2"], &["--clients", "2"]);
@@ -120,6 +120,8 @@ fn a_bad_configuration_file_is_named_with_its_line() {
     refused(&["run", "--node", NODE, "--config", dir.path().to_str().unwrap()], &["irectory"]);
     let name = format!("user_agent = \"{}\"", "x".repeat(257));
     file_refused(&name, &["`user_agent`", "256"]);
+    file_refused("network = \"reg\\ntest\"", &["`network`", "reg\\ntest", "regtest"]);
+    file_refused("\"a\\nb\" = 1", &["`a\\nb`"]);
     // Not text.
     let file = dir.path().join("binary.toml");
     std::fs::write(&file, [0xff, 0xfe, 0]).unwrap();
