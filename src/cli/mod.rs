@@ -11,10 +11,11 @@ mod run;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use toml::{Table, Value};
 
-use crate::control::config::{Config, DEFAULT};
+use crate::control::config::{Config, DEFAULT, one_line};
 use crate::control::{metrics, plan};
 
 /// Front-end relay for Bitcoin full nodes: holds up to a million clients so that the node need not.
@@ -151,7 +152,7 @@ pub fn main() -> ExitCode {
 }
 
 fn say(text: &str, status: u8) -> ExitCode {
-    eprintln!("breakwater: {text}");
+    eprintln!("breakwater: {}", one_line(text));
     ExitCode::from(status)
 }
 
@@ -160,6 +161,10 @@ fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         print!("{error}");
         return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // clap would print the whole help.
+        return say("a command is missing (try --help)", 2);
     }
     let text = error.to_string();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

@@ -1,6 +1,6 @@
 //! Configuration: a TOML file whose commented default is the manual, and flags that go before it.
 //!
-//! Every error names the key, the value and what was expected.
+//! Every error names the key, the value and what was expected, in one line whatever the file holds.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -102,7 +102,7 @@ impl Config {
         let known: Vec<String> = table.keys().cloned().collect();
         let mut given = Table::new();
         if let Some(path) = file {
-            let name = path.display().to_string();
+            let name = one_line(&path.display().to_string());
             let text = std::fs::read_to_string(path)
                 .map_err(|error| ConfigError::File { path: name.clone(), error })?;
             given = parse(&name, &text)?;
@@ -113,7 +113,7 @@ impl Config {
                 .iter()
                 .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
             let hint = nearest.map_or(String::new(), |n| format!(", did you mean `{n}`?"));
-            return Err(ConfigError::UnknownKey { key: key.clone(), hint });
+            return Err(ConfigError::UnknownKey { key: one_line(key), hint });
         }
         let network_given = given.contains_key("network");
         let listen_given = given.contains_key("listen");
@@ -159,7 +159,7 @@ impl Config {
         if let Some(bad) = config.nodes.iter().find(|node| !is_host_port(node)) {
             return Err(ConfigError::Value {
                 key: "nodes",
-                value: format!("\"{bad}\""),
+                value: one_line(&format!("\"{bad}\"")),
                 expected: "HOST:PORT".into(),
             });
         }
@@ -236,8 +236,19 @@ fn parse(path: &str, text: &str) -> Result<Table, ConfigError> {
     text.parse::<Table>().map_err(|error| {
         let line =
             error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        let error = format!("line {line}: {}", error.message().replace('\n', " "));
+        let error = format!("line {line}: {}", one_line(error.message()));
         ConfigError::Syntax { path: path.to_string(), error }
+    })
+}
+
+/// The text with its control characters written as escapes.
+pub fn one_line(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        match c.is_control() {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+        out
     })
 }
 
@@ -246,7 +257,7 @@ struct Keys<'a>(&'a Table);
 
 impl Keys<'_> {
     fn error(&self, key: &'static str, expected: &str) -> ConfigError {
-        let value = self.0.get(key).map_or("missing".to_string(), Value::to_string);
+        let value = self.0.get(key).map_or("missing".to_string(), |value| one_line(&value.to_string()));
         ConfigError::Value { key, value, expected: expected.to_string() }
     }
 
@@ -277,7 +288,7 @@ impl Keys<'_> {
         let parse = |text: String| {
             text.parse().map_err(|_| ConfigError::Value {
                 key,
-                value: format!("\"{text}\""),
+                value: one_line(&format!("\"{text}\"")),
                 expected: expected.into(),
             })
         };
@@ -358,6 +369,7 @@ mod tests {
                 "listen = [\"localhost\"]",
                 "configuration key `listen` is \"localhost\", expected a list of ADDRESS:PORT, IPv6 addresses in brackets",
             ),
+            ("\"a\\nb\" = 1", "configuration key `a\\nb` is unknown, did you mean `shards`?"),
             ("nodes = [\"nowhere\"]", "configuration key `nodes` is \"nowhere\", expected HOST:PORT"),
         ] {
             assert_eq!(load(text).unwrap_err(), want);

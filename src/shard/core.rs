@@ -93,7 +93,8 @@ pub struct Core {
     pub(super) filter_waiters: Vec<ClientId>,
     /// Transactions asked of clients.
     pub(super) asked: HashMap<ClientId, Vec<Inv>>,
-    /// Boxes to be used again.
+    /// Boxes to be used again; kept as boxes, so that a client in the middle of something costs no allocation.
+    #[allow(clippy::vec_box)]
     pub(super) spare: Vec<Box<Active>>,
     /// Clients in the order they came, while their handshake may be incomplete.
     handshakes: VecDeque<ClientId>,
@@ -375,6 +376,8 @@ impl Core {
         if self.listening == Listening::No && self.draining.is_none() {
             self.listening = Listening::Yes;
             self.each_listener(Op::Listen);
+            // The hub hears of it in the next turn, when the kernel has been told.
+            self.next_report = self.now + Duration::from_nanos(1);
         }
     }
 

@@ -59,11 +59,11 @@ impl Core {
         used.map(|_| ())
     }
 
-    /// Answers with notfound what was not found, once the getdata is through.
+    /// Answers with notfound what was not found, once the getdata is through and all that was found is on its way.
     pub(super) fn finish_entries(&mut self, id: ClientId, out: &mut Vec<u8>) {
         let magic = self.config.magic;
         let Some(active) = self.clients.get_mut(id).and_then(|c| c.active.as_mut()) else { return };
-        if active.entries_at < active.entries.len() || active.waiting.is_some() {
+        if active.is_busy() {
             return;
         }
         active.entries.clear();

@@ -9,6 +9,7 @@
 //!     relay     the breakwater process
 //!     process   a child process with a log file; ended by its id
 //!     ports     free ports
+//!     stub_node the library's stub node on a TCP port: nothing to install
 //!     rpc       JSON-RPC over one TCP connection per call
 //!     wait      every wait has an end
 //!
@@ -27,4 +28,5 @@ pub mod ports;
 pub mod process;
 pub mod relay;
 pub mod rpc;
+pub mod stub_node;
 pub mod wait;
