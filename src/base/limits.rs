@@ -140,6 +140,15 @@ pub const TO_HUB_QUEUE: usize = 4_096;
 
 /// Announcers of one transaction the hub remembers, all shards together.
 pub const MAX_ANNOUNCERS: usize = 8;
+/// Headers off the best chain that the hub keeps. Each cost its maker real work, so only a regtest node could
+/// make many; about 250 bytes each, 25 MB in all.
+pub const MAX_SIDE_HEADERS: usize = 100_000;
+/// Newest headers of the best chain that are never frozen: an ordinary reorganisation stays above the frozen part.
+pub const RECENT_HEADERS_LEAST: u32 = 1_024;
+/// Newest headers of the best chain after which the older ones are frozen; copied into each new picture.
+pub const RECENT_HEADERS_MOST: u32 = 4_096;
+/// A header further ahead of our clock than this is refused (MAX_FUTURE_BLOCK_TIME), seconds.
+pub const MAX_FUTURE_BLOCK_TIME: u64 = 2 * 3600;
 /// Transactions announced by clients and not yet received that the hub follows.
 pub const MAX_TX_WANTED: usize = 50_000;
 /// Blocks asked of one node and not yet received (MAX_BLOCKS_IN_TRANSIT_PER_PEER).
@@ -154,6 +163,10 @@ pub const MAX_WAITING_TX: usize = 10_000;
 pub const MAX_WAITING_TX_BYTES: usize = 50_000_000;
 /// A submitted transaction neither heard back nor confirmed after this counts as refused.
 pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Verdicts on clients' transactions that are remembered, so that none is submitted again at once.
+pub const MAX_RECENT_VERDICTS: usize = 50_000;
+/// After this a transaction that was refused (or accepted and gone since) may be submitted again.
+pub const RECENT_VERDICT_TIME: Duration = Duration::from_secs(600);
 /// A transaction that waits for a node is given up after this.
 pub const WAITING_TX_EXPIRY: Duration = Duration::from_secs(3600);
 /// A node that says nothing for this long after a question is left.
@@ -177,6 +190,18 @@ pub const KEEP_BLOCKS: u32 = LIMITED_BLOCKS;
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Disk cache for blocks and filters fetched on demand, bytes.
 pub const CACHE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Largest segment that can be configured: offsets in the index are 32 bits wide, a whole message must fit behind them.
+pub const MAX_SEGMENT_BYTES: u64 = 1024 * 1024 * 1024;
+/// The cache is at least this many segments, so that evicting one does not empty it.
+pub const CACHE_SEGMENTS: u64 = 8;
+/// Segments of one folder kept open; at 64 MiB each the whole chain has more of them than descriptors are allowed.
+pub const STORE_OPEN_SEGMENTS: usize = 256;
+/// Blocks or filters put and not yet acknowledged; one more and the store syncs by itself.
+pub const STORE_UNSYNCED: usize = 4_096;
+/// Headers at the tip that are kept in memory at start instead of mapped: no reorganisation has ever been deeper.
+pub const STORE_RECENT: u32 = 2_048;
+/// Sentences about damage kept until they are taken; more are only counted.
+pub const STORE_NOTES: usize = 1_024;
 
 // ---- proofs --------------------------------------------------------------------------------------------
 
@@ -187,5 +212,8 @@ const _: () = assert!(MAX_INV * 36 + 3 <= MAX_MESSAGE);
 const _: () = assert!(RECENT_BLOCKS as u32 > MAX_BLOCKTXN_DEPTH);
 const _: () = assert!(BLOCK_LOG > RECENT_BLOCKS);
 const _: () = assert!(TX_PER_INV <= MAX_INV);
+const _: () = assert!(RECENT_HEADERS_LEAST * 2 <= RECENT_HEADERS_MOST);
+const _: () = assert!(MAX_SIDE_HEADERS > 2 * MAX_HEADERS);
+const _: () = assert!(MAX_SEGMENT_BYTES + (MAX_MESSAGE + HEADER_LEN) as u64 <= u32::MAX as u64);
 const _: () = assert!(DRAIN_TIME.as_millis() < 5_000);
 const _: () = assert!(ON_DEMAND_TIMEOUT.as_secs() < NODE_TIMEOUT.as_secs());

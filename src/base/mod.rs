@@ -10,5 +10,5 @@ pub mod time;
 
 pub use end::End;
 pub use fault::Fault;
-pub use ids::{ClientId, ClientRef, Conn, ShardId};
+pub use ids::{ClientId, ClientRef, Conn, Nonces, ShardId};
 pub use time::{Instant, Millis, UnixTime};

@@ -1,1 +1,265 @@
-//! Room cli (being built).
+//! What a person types. Parses, calls, and turns an error into one sentence and an exit status:
+//! 0 after a clean end, 2 for bad usage or configuration, 1 for the rest.
+
+#![forbid(unsafe_code)]
+
+mod demo;
+mod host;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use toml::{Table, Value};
+
+use crate::control::config::{Config, DEFAULT};
+use crate::control::{metrics, plan};
+
+/// Front-end relay for Bitcoin full nodes: holds up to a million clients so that the node need not.
+#[derive(Parser, Debug)]
+#[command(name = "breakwater", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Relay in front of one or more full nodes.
+    Run(RunArgs),
+    /// See it work: relay, an embedded regtest node that mines, and a few hundred clients of mixed kinds.
+    Demo(DemoArgs),
+    /// About the configuration file.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print the memory plan of a configuration.
+    Plan(PlanArgs),
+    /// List every metric with its labels and meaning.
+    Metrics,
+}
+
+#[derive(Subcommand, Debug)]
+enum ConfigCommand {
+    /// Print the default configuration; its comments are the manual.
+    Default,
+}
+
+/// Flags go before the configuration file, the file before the defaults.
+#[derive(Args, Debug)]
+struct RunArgs {
+    /// Which chain: mainnet, testnet4, signet or regtest.
+    #[arg(long)]
+    network: Option<String>,
+    /// A full node behind, HOST:PORT; repeat for several.
+    #[arg(long, value_name = "HOST:PORT")]
+    node: Vec<String>,
+    /// Where clients connect, ADDR:PORT; repeat for several.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<String>,
+    /// Where headers, blocks and filters are kept.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Blocks and filters kept: "all", or a number of the last ones.
+    #[arg(long, value_name = "all|N")]
+    keep: Option<String>,
+    /// Threads that serve clients; 0 for one per core.
+    #[arg(long, value_name = "N")]
+    shards: Option<i64>,
+    /// Clients in all.
+    #[arg(long, value_name = "N")]
+    max_clients: Option<i64>,
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// human or json.
+    #[arg(long, value_name = "human|json")]
+    log_format: Option<String>,
+    /// error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Prometheus text at http://ADDR:PORT/metrics.
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct DemoArgs {
+    /// How long, for example 60s, 5m.
+    #[arg(long = "for", value_name = "TIME", default_value = "60s")]
+    duration: String,
+    /// Clients of mixed kinds, 3 to 15000.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(3..=15_000))]
+    clients: u32,
+    /// Lines instead of a live view.
+    #[arg(long)]
+    plain_output: bool,
+}
+
+#[derive(Args, Debug)]
+struct PlanArgs {
+    /// Clients in all.
+    #[arg(long, value_name = "N")]
+    max_clients: Option<i64>,
+    /// Threads that serve clients; 0 for one per core.
+    #[arg(long, value_name = "N")]
+    shards: Option<i64>,
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Why the program ends with a status other than 0. The text is one sentence.
+#[derive(Debug)]
+enum Failure {
+    /// Bad usage or configuration: status 2.
+    Usage(String),
+    /// Anything else: status 1.
+    Other(String),
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.command {
+        Command::Run(args) => load(args.config.clone(), args.table()).and_then(run::run),
+        Command::Demo(args) => duration(&args.duration)
+            .and_then(|span| demo::demo(span, args.clients as usize, args.plain_output)),
+        Command::Config { command: ConfigCommand::Default } => {
+            print!("{DEFAULT}");
+            Ok(())
+        }
+        Command::Plan(args) => show_plan(args),
+        Command::Metrics => {
+            for (name, labels, text) in metrics::documented() {
+                println!("{name} {{{labels}}}\n    {text}");
+            }
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => say(&text, 2),
+        Err(Failure::Other(text)) => say(&text, 1),
+    }
+}
+
+fn say(text: &str, status: u8) -> ExitCode {
+    eprintln!("breakwater: {text}");
+    ExitCode::from(status)
+}
+
+/// Help and version are no errors; of an error the first sentence is enough.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        print!("{error}");
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or("bad usage").trim_start_matches("error: ").to_string();
+    // "the following arguments were not provided:" is followed by their names.
+    let rest: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
+    let joined = if first.ends_with(':') { format!("{first} {}", rest.join(", ")) } else { first };
+    say(&format!("{joined} (try --help)"), 2)
+}
+
+fn load(file: Option<PathBuf>, flags: Table) -> Result<Config, Failure> {
+    Config::load(file.as_deref(), flags).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+impl RunArgs {
+    /// The flags as a table with the file's keys.
+    fn table(self) -> Table {
+        let mut table = Table::new();
+        let mut set = |key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                table.insert(key.to_string(), value);
+            }
+        };
+        let list = |values: Vec<String>| {
+            (!values.is_empty()).then(|| Value::Array(values.into_iter().map(Value::String).collect()))
+        };
+        set("network", self.network.map(Value::String));
+        set("nodes", list(self.node));
+        set("listen", list(self.listen));
+        set("data_dir", self.data_dir.map(Value::String));
+        set(
+            "keep",
+            self.keep.map(|text| text.parse().map_or(Value::String(text.clone()), Value::Integer)),
+        );
+        set("shards", self.shards.map(Value::Integer));
+        set("max_clients", self.max_clients.map(Value::Integer));
+        set("log_format", self.log_format.map(Value::String));
+        set("log_level", self.log_level.map(Value::String));
+        set("metrics", self.metrics.map(Value::String));
+        table
+    }
+}
+
+fn show_plan(args: PlanArgs) -> Result<(), Failure> {
+    let mut flags = Table::new();
+    for (key, value) in [("max_clients", args.max_clients), ("shards", args.shards)] {
+        if let Some(value) = value {
+            flags.insert(key.to_string(), Value::Integer(value));
+        }
+    }
+    // A plan needs no node.
+    if args.config.is_none() {
+        flags.insert("nodes".to_string(), Value::Array(vec![Value::String("127.0.0.1:8333".into())]));
+    }
+    let config = load(args.config, flags)?;
+    let plan = plan::plan(
+        u64::from(config.max_clients),
+        config.shards as u64,
+        config.mempool_bytes as u64,
+        config.buffer_bytes as u64,
+    );
+    print!("{}", plan.table());
+    Ok(())
+}
+
+/// A time such as 90s, 5m, 1h; a bare number is seconds.
+fn duration(text: &str) -> Result<std::time::Duration, Failure> {
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let factor = match unit {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        _ => None,
+    };
+    factor
+        .zip(number.parse::<u64>().ok())
+        .and_then(|(factor, n)| n.checked_mul(factor))
+        .filter(|seconds| (1..=86_400).contains(seconds))
+        .map(std::time::Duration::from_secs)
+        .ok_or_else(|| Failure::Usage(format!("--for is {text}, expected a time from 1s to 24h such as 60s or 5m")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_or_refused_with_a_reason() {
+        assert_eq!(duration("90").ok(), duration("90s").ok());
+        assert_eq!(duration("2m").ok(), Some(std::time::Duration::from_secs(120)));
+        for bad in ["", "0s", "5x", "s", "99999999999999999999s", "25h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}

@@ -3,30 +3,8 @@
 
 use super::{Client, Flags};
 use crate::base::limits::{FEEFILTER_NO_TX, MIN_PROTOCOL_VERSION, PROTOCOL_VERSION, WTXID_RELAY_VERSION};
-use crate::base::{End, UnixTime};
+use crate::base::{End, Nonces, UnixTime};
 use crate::wire::{Magic, Services, Version, write};
-
-/// Nonces of `version` messages: the upper 48 bits are the process's own, so that a shard recognises a connection of
-/// this process to itself without a list. Another peer hits them once in 2^48.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Nonces(u64);
-
-impl Nonces {
-    /// From a random seed of the process.
-    pub fn new(seed: u64) -> Nonces {
-        Nonces(seed & !0xffff)
-    }
-
-    /// A nonce of ours.
-    pub fn make(self, salt: u64) -> u64 {
-        self.0 | (salt & 0xffff)
-    }
-
-    /// True exactly when this process could have made it.
-    pub fn is_ours(self, nonce: u64) -> bool {
-        nonce & !0xffff == self.0
-    }
-}
 
 /// What we say of ourselves at this moment.
 #[derive(Clone, Copy, Debug)]

@@ -15,6 +15,6 @@ mod handshake;
 mod message;
 mod state;
 
-pub use handshake::{Greeting, Nonces};
+pub use handshake::Greeting;
 pub use message::{Effect, handle};
 pub use state::{Client, Due, Flags, PeerAddr};

@@ -100,6 +100,19 @@ impl Frozen {
         Some((record.first_chunk::<32>()?, record.last_chunk::<32>()?))
     }
 
+    /// Number of blocks, from genesis on, whose filter record is known here (never more than `len()`).
+    pub fn filter_len(&self) -> u32 {
+        ((self.filters.len() / FILTER_BYTES) as u32).min(self.len())
+    }
+
+    /// The first `len` blocks of this part (all when it has fewer), sharing its memory; the index is made anew. For a
+    /// reorganisation that reaches below the frozen part.
+    pub fn truncated(&self, len: u32) -> Frozen {
+        let headers = (len as usize * HEADER_BYTES).min(self.headers.len());
+        let filters = (len as usize * FILTER_BYTES).min(self.filters.len());
+        Frozen::new(self.headers.slice(..headers), self.filters.slice(..filters))
+    }
+
     /// The height of a hash.
     pub fn height(&self, hash: &Hash) -> Option<u32> {
         if self.index.is_empty() {

@@ -15,6 +15,6 @@ pub mod txs;
 
 pub use blocks::{Announcement, BlockLog, Form};
 pub use chain_view::{ChainView, FilterRecord, Frozen, Record};
-pub use news::{BlockNews, TxNews};
+pub use news::{BadIndex, BlockNews, TxNews};
 pub use seen::Seen;
 pub use txs::{TxAnnouncement, TxLog};

@@ -7,7 +7,8 @@ use crate::base::{ClientId, End, Fault};
 use crate::client::Flags;
 use crate::link::{ToHub, Want, WantId};
 use crate::wire::message::block_txn_indexes;
-use crate::wire::{Hash, Inv, InvKind, InvList, Services, TxShape, write};
+use crate::wire::tx::strip_tx;
+use crate::wire::{Hash, Inv, InvKind, InvList, Services, write};
 
 /// What became of one entry.
 enum Served {
@@ -115,7 +116,10 @@ impl Core {
         };
         self.counters.served_local += 1;
         if inv.kind == InvKind::Tx {
-            append_stripped(out, self.config.magic, &tx.message);
+            // The hub's transactions parse; should one not, the client is told so.
+            if strip_tx(out, &tx.message).is_err() {
+                return Served::NotFound;
+            }
         } else {
             out.extend_from_slice(&tx.message);
         }
@@ -167,21 +171,7 @@ impl Core {
         let deep = |height| self.view.tip_height().saturating_sub(height) > MAX_BLOCKTXN_DEPTH;
         match self.blocks.recent(block) {
             Some(news) if !deep(news.height) => {
-                let range = |index: u32| {
-                    let (from, to) =
-                        (news.tx_offsets.get(index as usize)?, news.tx_offsets.get(index as usize + 1)?);
-                    news.block.get(*from as usize..*to as usize)
-                };
-                if indexes.iter().any(|index| range(*index).is_none()) {
-                    return Err(End::BadBlockTxn);
-                }
-                write::message(out, self.config.magic, "blocktxn", |out| {
-                    out.extend_from_slice(block);
-                    write::compact(out, indexes.len() as u64);
-                    for tx in indexes.iter().filter_map(|index| range(*index)) {
-                        out.extend_from_slice(tx);
-                    }
-                });
+                news.blocktxn(self.config.magic, &indexes, out).map_err(|_| End::BadBlockTxn)?;
                 self.counters.served_local += 1;
             }
             _ if self.view.height(block).is_some() => self.want(id, Want::Block(*block), None),
@@ -215,18 +205,5 @@ impl Core {
         self.wait_for(id, Waiting::Hub { id: number, entry });
         self.counters.wants += 1;
         self.tell_hub(ToHub::Want { client: id, id: number, want });
-    }
-}
-
-/// Appends a `tx` message without its witness.
-fn append_stripped(out: &mut Vec<u8>, magic: crate::wire::Magic, message: &[u8]) {
-    let payload = message.get(crate::base::limits::HEADER_LEN..).unwrap_or(&[]);
-    match TxShape::read(payload) {
-        Ok(shape) if shape.has_witness() => write::message(out, magic, "tx", |out| {
-            for part in shape.parts(payload) {
-                out.extend_from_slice(part);
-            }
-        }),
-        _ => out.extend_from_slice(message),
     }
 }

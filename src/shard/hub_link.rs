@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::active::Waiting;
 use super::core::Core;
 use crate::base::ClientId;
-use crate::base::limits::{HEADER_LEN, LINK_PER_TURN};
+use crate::base::limits::LINK_PER_TURN;
 use crate::feed::{Seen, TxNews};
 use crate::io::KernelCounters;
 use crate::link::{Answer, ShardReport, ToHub, ToShard, WantId};
-use crate::wire::{Hash, InvKind, Magic, TxShape, write};
+use crate::wire::tx::strip_tx;
+use crate::wire::{Hash, InvKind};
 
 impl Core {
     /// Takes a turn's share of the hub's entries.
@@ -73,7 +76,6 @@ impl Core {
     }
 
     fn answered(&mut self, client: ClientId, id: WantId, answer: Answer) {
-        let magic = self.config.magic;
         let waiting = self.clients.get_mut(client).and_then(|c| c.active.as_mut()).and_then(|active| {
             match active.waiting {
                 Some(Waiting::Hub { id: asked, entry }) if asked == id => {
@@ -90,7 +92,7 @@ impl Core {
         match answer {
             Answer::Bytes(bytes) => {
                 let stripped = entry.is_some_and(|inv| inv.kind == InvKind::Tx);
-                active.ready = Some(if stripped { strip(magic, &bytes) } else { bytes });
+                active.ready = Some(if stripped { strip(&bytes) } else { bytes });
             }
             Answer::Extents(extents) => {
                 (active.extents, active.extent, active.offset) = (extents, 0, 0);
@@ -155,14 +157,10 @@ impl Core {
 }
 
 /// A `tx` message without its witness, for a client that asked by MSG_TX.
-fn strip(magic: Magic, message: &bytes::Bytes) -> bytes::Bytes {
-    let payload = message.get(HEADER_LEN..).unwrap_or(&[]);
-    match TxShape::read(payload) {
-        Ok(shape) if shape.has_witness() => {
-            let mut out = Vec::new();
-            write::raw(&mut out, magic, "tx", &shape.parts(payload).concat());
-            out.into()
-        }
-        _ => message.clone(),
+fn strip(message: &Bytes) -> Bytes {
+    let mut out = Vec::new();
+    match strip_tx(&mut out, message) {
+        Ok(()) => out.into(),
+        Err(_) => message.clone(),
     }
 }

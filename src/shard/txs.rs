@@ -8,7 +8,7 @@ use crate::base::limits::{ANNOUNCERS_PER_SHARD, MAX_TX_ANNOUNCEMENTS};
 use crate::base::{ClientId, Fault};
 use crate::feed::Seen;
 use crate::link::{AskTx, ToHub};
-use crate::wire::{Inv, InvKind, InvList, TxShape, write};
+use crate::wire::{Inv, InvKind, InvList, Tx, write};
 
 impl Core {
     /// A client's `inv`. Blocks are the node's to announce; transactions not known here go to the hub.
@@ -37,11 +37,8 @@ impl Core {
 
     /// A client's `tx`.
     pub(super) fn tx(&mut self, id: ClientId, payload: &[u8]) {
-        let shape = match TxShape::read(payload) {
-            Ok(shape) if shape.len == payload.len() => shape,
-            _ => return self.counters.fault(Fault::BadTx),
-        };
-        let (txid, wtxid) = (shape.txid(payload), shape.wtxid(payload));
+        let Ok(tx) = Tx::parse(payload) else { return self.counters.fault(Fault::BadTx) };
+        let (txid, wtxid) = (tx.txid(), tx.wtxid());
         if let Some(asked) = self.asked.get_mut(&id) {
             asked.retain(|inv| inv.hash != txid && inv.hash != wtxid);
             if asked.is_empty() {

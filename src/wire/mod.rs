@@ -15,7 +15,7 @@ pub mod write;
 pub use frame::{Command, Magic, Step, checksum, split};
 pub use message::{HashList, HeaderList, Inv, InvKind, InvList, Message, Services, Version, parse};
 pub use read::{Reader, WireError};
-pub use tx::TxShape;
+pub use tx::{BlockParts, OutPoint, Tx};
 
 /// A double SHA-256 in wire order: block hash, txid, wtxid, filter hash.
 pub type Hash = [u8; 32];

@@ -1,0 +1,107 @@
+//! Starts the shards: listening addresses, links, threads, rings.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+
+use super::Failure;
+use crate::base::{Nonces, ShardId};
+use crate::control::Config;
+use crate::link::{self, Doorbell, HubEnd};
+use crate::ring::{self, Ring, RingConfig};
+use crate::shard::{Shard, ShardConfig};
+
+/// Shards that run and wait for the hub to open them.
+pub(super) struct Host {
+    /// The hub's ends of the links, one per shard.
+    pub(super) links: Vec<HubEnd>,
+    /// Wakes the hub.
+    pub(super) bell: Doorbell,
+    /// Where clients connect, ports resolved.
+    pub(super) addresses: Vec<SocketAddr>,
+    threads: Vec<JoinHandle<()>>,
+    /// Keeps the ports ours while no shard listens.
+    _reserved: Vec<OwnedFd>,
+}
+
+impl Host {
+    /// Starts the shards of a configuration; each makes its ring on its own thread.
+    pub(super) fn start(config: &Config, nonces: Nonces, seed: u64) -> Result<Host, Failure> {
+        let (mut addresses, mut reserved) = (Vec::new(), Vec::new());
+        for at in &config.listen {
+            let (address, socket) = ring::reserve(*at).map_err(|e| Failure::Other(e.to_string()))?;
+            addresses.push(address);
+            reserved.push(socket);
+        }
+        let other = |error: std::io::Error| Failure::Other(format!("no doorbell: {error}"));
+        let bell = Doorbell::new().map_err(other)?;
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let (ready, started) = mpsc::channel();
+        let (mut links, mut threads) = (Vec::new(), Vec::new());
+        for n in 0..config.shards {
+            let shard_bell = Doorbell::new().map_err(other)?;
+            let (hub_end, shard_end) = link::pair(shard_bell.clone(), bell.clone()).map_err(other)?;
+            links.push(hub_end);
+            let ring = RingConfig {
+                listeners: addresses.clone(),
+                max_clients: config.clients_per_shard(),
+                doorbell: shard_bell,
+                ..RingConfig::default()
+            };
+            let shard = ShardConfig {
+                id: ShardId(n as u16),
+                magic: config.magic(),
+                max_clients: config.clients_per_shard(),
+                max_per_address: config.max_per_address,
+                listeners: addresses.len() as u8,
+                user_agent: Bytes::from(config.user_agent.clone().into_bytes()),
+                tx_interval: config.tx_interval,
+                buffer_budget: config.buffer_bytes,
+                nonces,
+                seed: seed.wrapping_add(n as u64),
+            };
+            let core = (!cores.is_empty()).then(|| cores[n % cores.len()]);
+            let ready = ready.clone();
+            let thread = std::thread::Builder::new().name(format!("shard-{n}")).spawn(move || {
+                if let Some(core) = core
+                    && !core_affinity::set_for_current(core)
+                {
+                    tracing::warn!(shard = n, "the shard could not be pinned to its core");
+                }
+                let ring = match Ring::new(ring) {
+                    Ok(ring) => ring,
+                    Err(error) => {
+                        let _ = ready.send(Err(error.to_string()));
+                        return;
+                    }
+                };
+                let mut shard = Shard::new(shard, ring, shard_end);
+                let _ = ready.send(Ok(()));
+                while shard.turn() {}
+            });
+            threads.push(thread.map_err(|error| Failure::Other(format!("no thread for shard {n}: {error}")))?);
+        }
+        drop(ready);
+        for result in started.iter().take(config.shards) {
+            result.map_err(Failure::Other)?;
+        }
+        Ok(Host { links, bell, addresses, threads, _reserved: reserved })
+    }
+
+    /// Waits for the shards to end; the hub has told them to.
+    pub(super) fn join(threads: Vec<JoinHandle<()>>) {
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a shard ended by a panic");
+            }
+        }
+    }
+
+    /// Splits off what the hub needs; the rest is kept until the end.
+    pub(super) fn split(self) -> (Vec<HubEnd>, Doorbell, Vec<JoinHandle<()>>, Vec<OwnedFd>) {
+        (self.links, self.bell, self.threads, self._reserved)
+    }
+}

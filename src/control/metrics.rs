@@ -1,0 +1,121 @@
+//! Metrics in Prometheus text. Shards and hub count by themselves; once a second their totals are copied here.
+//!
+//! Names: `breakwater_<what>_total` for counters, `breakwater_<what>` for gauges. The list with descriptions is
+//! [`documented`], which `breakwater metrics` prints, and the exposition itself carries each as HELP.
+
+use std::net::SocketAddr;
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
+
+use crate::base::{End, Fault, ShardId};
+use crate::link::ShardReport;
+use crate::shard::counters::NAMES;
+
+/// Kernel counters of a shard: name, description.
+const KERNEL: [(&str, &str); 6] = [
+    ("ring_no_buffers", " Receives that found no provided buffer (ENOBUFS) and waited."),
+    ("ring_cq_overflow", " Times the completion queue overflowed."),
+    ("ring_short_sends", " Sends the kernel did in part and that were continued."),
+    ("ring_accept_errors", " Accepts that failed for want of descriptors or memory."),
+    ("ring_enters", " Times the kernel was entered."),
+    ("ring_submitted", " Operations submitted."),
+];
+
+const GAUGES: [(&str, &str); 3] = [
+    ("clients", "Clients connected now."),
+    ("clients_ready", "Clients connected now with their handshake complete."),
+    ("buffer_bytes", "Bytes of buffers in use."),
+];
+
+/// Every metric of the shards: name, labels, description.
+pub fn documented() -> Vec<(String, &'static str, String)> {
+    let counters = NAMES.iter().chain(&KERNEL);
+    let mut list: Vec<_> = counters
+        .map(|(name, text)| (format!("breakwater_{name}_total"), "shard", text.trim().to_string()))
+        .collect();
+    list.push((
+        "breakwater_ends_total".into(),
+        "shard, reason",
+        "Clients ended, by reason; the reasons are those of base::End.".into(),
+    ));
+    list.push((
+        "breakwater_faults_total".into(),
+        "shard, fault",
+        "Messages dropped without ending the client, by fault; the faults are those of base::Fault.".into(),
+    ));
+    list.extend(GAUGES.map(|(name, text)| (format!("breakwater_{name}"), "shard", text.to_string())));
+    list
+}
+
+/// Starts the exposition at `address` on a thread of its own. Without it everything is still counted, for the final report.
+///
+/// # Errors
+/// The address cannot be used, or another recorder is installed.
+pub fn start(address: SocketAddr) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("metrics: no runtime: {error}"))?;
+    // Bound here once, so that a bad address is an error of start-up and not a line in the log.
+    std::net::TcpListener::bind(address)
+        .map_err(|error| format!("configuration key `metrics` is {address}, expected a free address: {error}"))?;
+    let (recorder, exporter) = {
+        let _inside = runtime.enter();
+        PrometheusBuilder::new().with_http_listener(address).build().map_err(|e: BuildError| e.to_string())?
+    };
+    metrics::set_global_recorder(recorder).map_err(|e| format!("metrics: {e}"))?;
+    for (name, _, text) in documented() {
+        if name.ends_with("_total") {
+            describe_counter!(name, text);
+        } else {
+            describe_gauge!(name, text);
+        }
+    }
+    std::thread::Builder::new()
+        .name("metrics".into())
+        .spawn(move || {
+            if let Err(error) = runtime.block_on(exporter) {
+                tracing::error!(?error, "metrics exposition ended");
+            }
+        })
+        .map_err(|error| format!("metrics: no thread: {error}"))?;
+    Ok(())
+}
+
+/// Publishes a shard's totals.
+pub fn publish(shard: ShardId, report: &ShardReport) {
+    let shard = shard.0.to_string();
+    for ((name, _), value) in NAMES.iter().zip(&report.counters) {
+        counter!(format!("breakwater_{name}_total"), "shard" => shard.clone()).absolute(*value);
+    }
+    let kernel = &report.kernel;
+    let values = [
+        kernel.no_buffers,
+        kernel.cq_overflow,
+        kernel.short_sends,
+        kernel.accept_errors,
+        kernel.enters,
+        kernel.submitted,
+    ];
+    for ((name, _), value) in KERNEL.iter().zip(values) {
+        counter!(format!("breakwater_{name}_total"), "shard" => shard.clone()).absolute(value);
+    }
+    for (end, value) in End::ALL.iter().zip(&report.ends) {
+        counter!("breakwater_ends_total", "shard" => shard.clone(), "reason" => end.label()).absolute(*value);
+    }
+    for (fault, value) in Fault::ALL.iter().zip(&report.faults) {
+        counter!("breakwater_faults_total", "shard" => shard.clone(), "fault" => fault.label()).absolute(*value);
+    }
+    let gauges = [f64::from(report.clients), f64::from(report.ready), report.buffer_bytes as f64];
+    for ((name, _), value) in GAUGES.iter().zip(gauges) {
+        gauge!(format!("breakwater_{name}"), "shard" => shard.clone()).set(value);
+    }
+}
+
+/// Publishes named totals of the hub: name without prefix, value.
+pub fn publish_hub(totals: &[(&'static str, u64)]) {
+    for (name, value) in totals {
+        counter!(format!("breakwater_{name}_total")).absolute(*value);
+    }
+}

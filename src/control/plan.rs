@@ -1,0 +1,106 @@
+//! The memory plan: what a configuration costs, as arithmetic.
+
+use std::fmt::Write as _;
+
+use crate::base::limits::{
+    CQ_ENTRIES, MAX_HANDSHAKES, RECV_BUFFER, RECV_BUFFERS, SEEN_TX, SQ_ENTRIES, TX_LOG, TX_LOG_BYTES,
+};
+use crate::shard::client_sizes;
+
+/// Bytes the kernel keeps per idle TCP connection and its armed poll, measured on Linux 6.18
+/// (tcp_sock, inode, file, dentry and the rest 3,670; io_kiocb of a poll 256).
+pub const KERNEL_PER_CLIENT: u64 = 3_670 + 256;
+
+/// A line of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// What.
+    pub what: String,
+    /// How many of them.
+    pub count: u64,
+    /// Bytes each.
+    pub each: u64,
+}
+
+impl Row {
+    /// Bytes in all.
+    pub fn total(&self) -> u64 {
+        self.count * self.each
+    }
+}
+
+/// The plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Bytes per idle client in our own memory.
+    pub user_per_client: u64,
+    /// What is taken at the most, with every bound reached at once.
+    pub rows: Vec<Row>,
+}
+
+/// Makes the plan of a configuration.
+pub fn plan(max_clients: u64, shards: u64, mempool_bytes: u64, buffer_bytes: u64) -> Plan {
+    let sizes = client_sizes();
+    let size = |name: &str| sizes.iter().find(|(n, _)| *n == name).map_or(0, |(_, size)| *size as u64);
+    // A timer entry is in a vector that doubles, and a slot that was used keeps up to as much again.
+    let user_per_client = size("table slot") + 2 * size("timer entry");
+    let row = |what: &str, count: u64, each: u64| Row { what: what.to_string(), count, each };
+    let rows = vec![
+        row("idle client, our memory", max_clients, user_per_client),
+        row("idle client, kernel socket and armed poll", max_clients, KERNEL_PER_CLIENT),
+        row("handshake order, per shard", shards, (MAX_HANDSHAKES * 8) as u64),
+        row("receive buffers, per shard", shards, u64::from(RECV_BUFFERS) * RECV_BUFFER as u64),
+        row("rings, per shard", shards, u64::from(SQ_ENTRIES) * 64 + u64::from(CQ_ENTRIES) * 16),
+        row("buffers for replies, files and long messages, per shard", shards, buffer_bytes),
+        row("hashes of transactions seen, per shard", shards, SEEN_TX as u64 * 2 * 20),
+        row("index of announced transactions, per shard", shards, TX_LOG as u64 * 2 * 48),
+        row("bytes of announced transactions, shared", 1, TX_LOG_BYTES as u64),
+        row("mempool, shared with the announced", 1, mempool_bytes + mempool_bytes / 2),
+        row("recent blocks, shared", crate::base::limits::RECENT_BLOCKS as u64, 2 * 4_000_000),
+        row("indexes of the chain (2,000,000 headers; records are mapped)", 2_000_000, 8),
+    ];
+    Plan { user_per_client, rows }
+}
+
+impl Plan {
+    /// Bytes in all, every bound reached.
+    pub fn total(&self) -> u64 {
+        self.rows.iter().map(Row::total).sum()
+    }
+
+    /// The plan as a table.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        let _ = writeln!(out, "{:<62} {:>10} x {:>12} = {:>12}", "what", "count", "bytes each", "total");
+        for row in &self.rows {
+            let total = human(row.total());
+            let _ = writeln!(out, "{:<62} {:>10} x {:>12} = {:>12}", row.what, row.count, row.each, total);
+        }
+        let _ = writeln!(out, "{:<62} {:>40}", "in all, with every bound reached at once", human(self.total()));
+        let _ = writeln!(out, "{:<62} {:>40}", "our memory per idle client, bytes", self.user_per_client);
+        out
+    }
+}
+
+/// Bytes the way people read them.
+pub fn human(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} KB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_idle_clients_fit_their_promise() {
+        let plan = plan(1_000_000, 2, 300_000_000, 64_000_000);
+        assert!(plan.user_per_client <= 300, "{}", plan.user_per_client);
+        assert!(plan.user_per_client + KERNEL_PER_CLIENT <= 4_600);
+        assert!(plan.table().lines().count() == plan.rows.len() + 3);
+    }
+}

@@ -1,0 +1,316 @@
+//! The life of a transaction that clients announce or send, over all shards:
+//!
+//! ```text
+//!   announced -> asked -> (silent or notfound: another announcer) -> received
+//!   received -> waiting -> submitted -> accepted (heard on a second link, or in a block)
+//!                  ^           |    \-> refused (rejected, or no verdict in VERDICT_TIMEOUT)
+//!                  \-----------/        waiting too long: refused too
+//!                all links lost
+//! ```
+//!
+//! - `wanted`: who announced what, who is asked
+//! - `custody`: transactions here, on their way to a node
+//! - `recent`: verdicts remembered for a while
+//!
+//! Sans-IO: the instant is an argument, what to send is a value. Knows neither the mempool nor the nodes: the hub asks its
+//! mempool before it calls [`Submissions::announced`], and chooses the link.
+//!
+//! ## Invariants
+//! - A transaction is given out by `to_submit` once, until `links_lost` or its verdict has been forgotten.
+//! - What `received` answered with `New` leaves by `accepted`, or as [`Refused`] from `tick` or `rejected`: never silently.
+//! - Every table is bounded by [`Bounds`], and what does not fit is counted.
+
+#![forbid(unsafe_code)]
+
+mod custody;
+mod recent;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+use bytes::Bytes;
+
+use crate::base::{ClientRef, Instant, limits};
+use crate::wire::{Hash, Inv};
+use custody::Custody;
+use recent::Verdict;
+use wanted::Wanted;
+
+/// How much is followed at a time. The defaults are `base::limits`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Transactions announced and not yet received.
+    pub wanted: usize,
+    /// Announcers of one of them, the one asked included.
+    pub announcers: usize,
+    /// Announcements remembered per client.
+    pub announcements: usize,
+    /// Transactions asked of one client at a time.
+    pub in_flight: usize,
+    /// Transactions here, waiting for a node or for its verdict.
+    pub held: usize,
+    /// Their bytes.
+    pub held_bytes: usize,
+    /// Verdicts remembered.
+    pub recent: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            wanted: limits::MAX_TX_WANTED,
+            announcers: limits::MAX_ANNOUNCERS,
+            announcements: limits::MAX_TX_ANNOUNCEMENTS,
+            in_flight: limits::MAX_TX_IN_FLIGHT,
+            held: limits::MAX_WAITING_TX,
+            held_bytes: limits::MAX_WAITING_TX_BYTES,
+            recent: limits::MAX_RECENT_VERDICTS,
+        }
+    }
+}
+
+/// Ask this client for this transaction (`link::AskTx` over its shard's link).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Whom.
+    pub client: ClientRef,
+    /// What, in the form this client announced it.
+    pub inv: Inv,
+}
+
+/// What became of a transaction a client sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// It is in our hands now.
+    New,
+    /// It is here already, or was accepted lately.
+    Duplicate,
+    /// A node refused it lately; it is not submitted again yet.
+    RecentlyRefused,
+    /// Too many wait already; it is dropped.
+    Full,
+}
+
+/// A transaction to give to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// Hash without witness.
+    pub txid: Hash,
+    /// Hash with witness.
+    pub wtxid: Hash,
+    /// The payload of its `tx` message, with witness.
+    pub tx: Bytes,
+    /// The client it came from.
+    pub origin: ClientRef,
+}
+
+/// Why a client's transaction is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusedWhy {
+    /// The node said so.
+    Rejected,
+    /// No verdict within `VERDICT_TIMEOUT` of its submission.
+    NoVerdict,
+    /// No node within `WAITING_TX_EXPIRY`.
+    NoNode,
+}
+
+/// A client's transaction that is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Hash without witness.
+    pub txid: Hash,
+    /// Hash with witness.
+    pub wtxid: Hash,
+    /// The client it came from.
+    pub origin: ClientRef,
+    /// Why.
+    pub why: RefusedWhy,
+}
+
+/// What a tick brings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ticked {
+    /// To be asked.
+    pub asks: Vec<Ask>,
+    /// Given up.
+    pub refused: Vec<Refused>,
+}
+
+/// What is counted, as totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubmissionCounters {
+    /// Announcements of transactions not known here.
+    pub announced: u64,
+    /// Announcements of transactions here, or with a verdict.
+    pub announced_known: u64,
+    /// Announcements a client had made before.
+    pub announced_again: u64,
+    /// Announcements forgotten because the transaction has `announcers` of them.
+    pub excess_announcers: u64,
+    /// Announcements forgotten because their client has `announcements` of them.
+    pub excess_announcements: u64,
+    /// Announcements forgotten because `wanted` transactions are followed.
+    pub wanted_full: u64,
+    /// Clients asked.
+    pub asked: u64,
+    /// Of these, that did not have it.
+    pub not_found: u64,
+    /// Of these, that did not answer in time.
+    pub ask_timeouts: u64,
+    /// Transactions no announcer delivered.
+    pub never_received: u64,
+    /// Transactions taken into our hands.
+    pub received: u64,
+    /// Received although here.
+    pub duplicate: u64,
+    /// Received although refused lately.
+    pub recently_refused: u64,
+    /// Received and dropped because too many wait.
+    pub full: u64,
+    /// Given to a node.
+    pub submitted: u64,
+    /// Put back because all links were lost before a verdict.
+    pub put_back: u64,
+    /// Accepted by a node.
+    pub accepted: u64,
+    /// Accepted after having counted as refused.
+    pub accepted_late: u64,
+    /// Refused: the node said so.
+    pub rejected: u64,
+    /// Refused: no verdict in time.
+    pub no_verdict: u64,
+    /// Refused: no node in time.
+    pub no_node: u64,
+}
+
+/// All transactions of clients that have no verdict yet.
+#[derive(Debug, Default)]
+pub struct Submissions {
+    wanted: Wanted,
+    custody: Custody,
+    counters: SubmissionCounters,
+}
+
+impl Submissions {
+    /// Nothing yet, with the bounds of `base::limits`.
+    pub fn new() -> Submissions {
+        Submissions::default()
+    }
+
+    /// Nothing yet, with other bounds.
+    pub fn with_bounds(bounds: Bounds) -> Submissions {
+        Submissions {
+            wanted: Wanted::new(bounds),
+            custody: Custody::new(bounds),
+            counters: SubmissionCounters::default(),
+        }
+    }
+
+    /// A client announces a transaction the mempool does not have. Gives whom to ask, if somebody is to be asked
+    /// now. Entries that name no transaction are ignored.
+    pub fn announced(&mut self, now: Instant, client: ClientRef, inv: Inv) -> Option<Ask> {
+        if !inv.kind.is_tx() {
+            return None;
+        }
+        if self.custody.knows(now, &inv.hash) {
+            self.counters.announced_known += 1;
+            return None;
+        }
+        self.wanted.announced(now, client, inv, &mut self.counters)
+    }
+
+    /// The client asked does not have it, or has left. Gives the next announcer to ask.
+    pub fn not_found(&mut self, now: Instant, client: ClientRef, inv: Inv) -> Option<Ask> {
+        self.wanted.not_found(now, client, &inv.hash, &mut self.counters)
+    }
+
+    /// A client sends a transaction (asked or not): `tx` is the payload of its `tx` message with witness. Asks that this makes
+    /// possible come with the next `tick` or [`take_asks`](Submissions::take_asks).
+    pub fn received(
+        &mut self,
+        now: Instant,
+        client: ClientRef,
+        txid: Hash,
+        wtxid: Hash,
+        tx: Bytes,
+    ) -> Received {
+        self.settle(now, &txid, &wtxid);
+        self.custody.received(now, Submission { txid, wtxid, tx, origin: client }, &mut self.counters)
+    }
+
+    /// Asks that became possible because clients have delivered.
+    pub fn take_asks(&mut self) -> Vec<Ask> {
+        self.wanted.take_asks()
+    }
+
+    /// The oldest transaction that waits for a node. Call [`submitted`](Submissions::submitted) when it is on its way;
+    /// until then it is given again.
+    pub fn to_submit(&self) -> Option<Submission> {
+        self.custody.to_submit()
+    }
+
+    /// The transaction is on its way to a node: the verdict's time begins. False when it does not wait.
+    pub fn submitted(&mut self, now: Instant, wtxid: &Hash) -> bool {
+        self.custody.submitted(now, wtxid, &mut self.counters)
+    }
+
+    /// A transaction in our hands, by wtxid or txid: for a node that asks for what was announced to it by inv.
+    pub fn get(&self, hash: &Hash) -> Option<&Submission> {
+        self.custody.get(hash)
+    }
+
+    /// A second link or a block names this transaction (by wtxid or txid). Gives it when it was in our hands: then it
+    /// goes into the mempool and to the clients. Whoever was to be asked for it no longer is.
+    pub fn accepted(&mut self, now: Instant, hash: &Hash) -> Option<Submission> {
+        let taken = self.custody.accepted(now, hash, &mut self.counters);
+        match &taken {
+            Some(tx) => self.settle(now, &tx.txid, &tx.wtxid),
+            None => self.settle(now, hash, hash),
+        }
+        taken
+    }
+
+    /// The node said no (by wtxid or txid).
+    pub fn rejected(&mut self, now: Instant, hash: &Hash) -> Option<Refused> {
+        self.custody.rejected(now, hash, &mut self.counters)
+    }
+
+    /// Every link to every node is gone: what has no verdict waits again, in its old order. Gives how many.
+    pub fn links_lost(&mut self) -> usize {
+        self.custody.links_lost(&mut self.counters)
+    }
+
+    /// Time passes: silent clients are left for other announcers, late transactions are given up.
+    pub fn tick(&mut self, now: Instant) -> Ticked {
+        self.wanted.tick(now, &mut self.counters);
+        Ticked { asks: self.wanted.take_asks(), refused: self.custody.tick(now, &mut self.counters) }
+    }
+
+    /// When `tick` has something to do next; [`Instant::FAR`] when nothing is due.
+    pub fn next_wake(&self) -> Instant {
+        self.wanted.next_wake().min(self.custody.next_wake())
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> SubmissionCounters {
+        self.counters
+    }
+
+    /// Transactions in our hands: waiting for a node, and waiting for its verdict.
+    pub fn held(&self) -> (usize, usize) {
+        self.custody.held()
+    }
+
+    /// Transactions announced and not received.
+    pub fn wanted(&self) -> usize {
+        self.wanted.len()
+    }
+
+    fn settle(&mut self, now: Instant, txid: &Hash, wtxid: &Hash) {
+        self.wanted.settle(now, txid, &mut self.counters);
+        if txid != wtxid {
+            self.wanted.settle(now, wtxid, &mut self.counters);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Transactions announced by clients and not received: who announced them, who is asked.
+//!
+//! Invariants: a wanted transaction is either asked of one client (a deadline exists), or parked: all its announcers have
+//! their hands full, and it stands in the `parked` list of each. `clients` counts each client's announcements and asks
+//! exactly, and has no entry for a client without any.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use super::{Ask, Bounds, SubmissionCounters};
+use crate::base::limits::TX_REQUEST_TIMEOUT;
+use crate::base::{ClientRef, Instant};
+use crate::wire::{Hash, Inv, InvKind};
+
+/// An announcement not asked for yet.
+#[derive(Clone, Copy, Debug)]
+struct Announcer {
+    client: ClientRef,
+    kind: InvKind,
+    /// Names the announcement in its client's `parked` list.
+    seq: u64,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    announcers: VecDeque<Announcer>,
+    /// Who is asked, and until when.
+    asked: Option<(ClientRef, Instant)>,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    /// Announcements remembered, the asked ones included.
+    announced: usize,
+    asked: usize,
+    parked: BTreeMap<u64, Hash>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    bounds: Bounds,
+    entries: HashMap<Hash, Entry>,
+    clients: HashMap<ClientRef, Client>,
+    deadlines: BTreeSet<(Instant, Hash)>,
+    next_seq: u64,
+    /// Not yet given out; at most as many as are wanted, because stale ones are dropped before that is exceeded.
+    asks: Vec<Ask>,
+}
+
+impl Wanted {
+    pub(super) fn new(bounds: Bounds) -> Wanted {
+        Wanted { bounds, ..Wanted::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn announced(
+        &mut self,
+        now: Instant,
+        client: ClientRef,
+        inv: Inv,
+        counters: &mut SubmissionCounters,
+    ) -> Option<Ask> {
+        counters.announced += 1;
+        if let Some(entry) = self.entries.get(&inv.hash) {
+            let asked = entry.asked.is_some_and(|(asked, _)| asked == client);
+            if asked || entry.announcers.iter().any(|announcer| announcer.client == client) {
+                counters.announced_again += 1;
+                return None;
+            }
+            if entry.announcers.len() + usize::from(entry.asked.is_some()) >= self.bounds.announcers {
+                counters.excess_announcers += 1;
+                return None;
+            }
+        } else if self.entries.len() >= self.bounds.wanted {
+            counters.wanted_full += 1;
+            return None;
+        }
+        if self.clients.get(&client).is_some_and(|c| c.announced >= self.bounds.announcements) {
+            counters.excess_announcements += 1;
+            return None;
+        }
+        self.clients.entry(client).or_default().announced += 1;
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let entry = self.entries.entry(inv.hash).or_default();
+        entry.announcers.push_back(Announcer { client, kind: inv.kind, seq });
+        if entry.asked.is_some() { None } else { self.ask_next(now, &inv.hash, counters) }
+    }
+
+    pub(super) fn not_found(
+        &mut self,
+        now: Instant,
+        client: ClientRef,
+        hash: &Hash,
+        counters: &mut SubmissionCounters,
+    ) -> Option<Ask> {
+        let entry = self.entries.get_mut(hash)?;
+        if entry.asked.is_some_and(|(asked, _)| asked == client) {
+            counters.not_found += 1;
+            self.give_up_ask(hash);
+            let next = self.ask_next(now, hash, counters);
+            self.unpark(now, client, counters);
+            return next;
+        }
+        let at = entry.announcers.iter().position(|announcer| announcer.client == client)?;
+        if let Some(announcer) = entry.announcers.remove(at) {
+            self.drop_announcement(&announcer);
+        }
+        self.remove_if_done(hash, counters);
+        None
+    }
+
+    /// The transaction is here, or needed no more: nobody is asked for it.
+    pub(super) fn settle(&mut self, now: Instant, hash: &Hash, counters: &mut SubmissionCounters) {
+        let asked = self.give_up_ask(hash);
+        let Some(entry) = self.entries.remove(hash) else { return };
+        entry.announcers.iter().for_each(|announcer| self.drop_announcement(announcer));
+        if let Some(client) = asked {
+            self.unpark(now, client, counters);
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Instant, counters: &mut SubmissionCounters) {
+        while let Some((until, hash)) = self.deadlines.first().copied()
+            && until <= now
+        {
+            let Some(client) = self.give_up_ask(&hash) else {
+                self.deadlines.remove(&(until, hash));
+                continue;
+            };
+            counters.ask_timeouts += 1;
+            let next = self.ask_next(now, &hash, counters);
+            self.queue_ask(next);
+            self.unpark(now, client, counters);
+        }
+    }
+
+    pub(super) fn take_asks(&mut self) -> Vec<Ask> {
+        self.drop_stale_asks();
+        std::mem::take(&mut self.asks)
+    }
+
+    fn queue_ask(&mut self, ask: Option<Ask>) {
+        if self.asks.len() >= self.bounds.wanted {
+            self.drop_stale_asks();
+        }
+        self.asks.extend(ask);
+    }
+
+    /// Asks whose transaction has come, or is asked of somebody else, in the meantime.
+    fn drop_stale_asks(&mut self) {
+        let entries = &self.entries;
+        self.asks.retain(|ask| {
+            let asked = entries.get(&ask.inv.hash).and_then(|entry| entry.asked);
+            asked.is_some_and(|(client, _)| client == ask.client)
+        });
+    }
+
+    pub(super) fn next_wake(&self) -> Instant {
+        match self.asks.is_empty() {
+            true => self.deadlines.first().map_or(Instant::FAR, |(until, _)| *until),
+            false => Instant(0),
+        }
+    }
+
+    /// Asks the first announcer that has a hand free; parks the transaction when none has, forgets it when there is none.
+    fn ask_next(&mut self, now: Instant, hash: &Hash, counters: &mut SubmissionCounters) -> Option<Ask> {
+        let entry = self.entries.get_mut(hash)?;
+        let most = self.bounds.in_flight;
+        let free = |client: &ClientRef| self.clients.get(client).is_none_or(|c| c.asked < most);
+        let Some(at) = entry.announcers.iter().position(|announcer| free(&announcer.client)) else {
+            for announcer in &entry.announcers {
+                if let Some(client) = self.clients.get_mut(&announcer.client) {
+                    client.parked.insert(announcer.seq, *hash);
+                }
+            }
+            self.remove_if_done(hash, counters);
+            return None;
+        };
+        for announcer in &entry.announcers {
+            if let Some(client) = self.clients.get_mut(&announcer.client) {
+                client.parked.remove(&announcer.seq);
+            }
+        }
+        let Announcer { client, kind, .. } = entry.announcers.remove(at)?;
+        let until = now + TX_REQUEST_TIMEOUT;
+        entry.asked = Some((client, until));
+        self.deadlines.insert((until, *hash));
+        self.clients.entry(client).or_default().asked += 1;
+        counters.asked += 1;
+        Some(Ask { client, inv: Inv { kind, hash: *hash } })
+    }
+
+    /// A client has a hand free: the oldest transaction parked with it is asked.
+    fn unpark(&mut self, now: Instant, client: ClientRef, counters: &mut SubmissionCounters) {
+        let Some(hash) = self.clients.get(&client).and_then(|c| c.parked.values().next().copied()) else {
+            return;
+        };
+        let ask = self.ask_next(now, &hash, counters);
+        self.queue_ask(ask);
+    }
+
+    /// Whoever is asked for this no longer is; gives who it was.
+    fn give_up_ask(&mut self, hash: &Hash) -> Option<ClientRef> {
+        let (client, until) = self.entries.get_mut(hash)?.asked.take()?;
+        self.deadlines.remove(&(until, *hash));
+        if let Some(c) = self.clients.get_mut(&client) {
+            c.asked -= 1;
+        }
+        self.count_down(client);
+        Some(client)
+    }
+
+    fn drop_announcement(&mut self, announcer: &Announcer) {
+        if let Some(client) = self.clients.get_mut(&announcer.client) {
+            client.parked.remove(&announcer.seq);
+        }
+        self.count_down(announcer.client);
+    }
+
+    fn count_down(&mut self, client: ClientRef) {
+        if let Some(c) = self.clients.get_mut(&client) {
+            c.announced -= 1;
+            if c.announced == 0 {
+                self.clients.remove(&client);
+            }
+        }
+    }
+
+    fn remove_if_done(&mut self, hash: &Hash, counters: &mut SubmissionCounters) {
+        let done = |entry: &Entry| entry.asked.is_none() && entry.announcers.is_empty();
+        if self.entries.get(hash).is_some_and(done) {
+            self.entries.remove(hash);
+            counters.never_received += 1;
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let bounds = self.bounds;
+        assert!(self.entries.len() <= bounds.wanted && self.asks.len() <= bounds.wanted + 1);
+        let mut counts: HashMap<ClientRef, (usize, usize, usize)> = HashMap::new();
+        for (hash, entry) in &self.entries {
+            assert!(entry.asked.is_some() || !entry.announcers.is_empty());
+            assert!(entry.announcers.len() + usize::from(entry.asked.is_some()) <= bounds.announcers);
+            if let Some((client, until)) = entry.asked {
+                assert!(self.deadlines.contains(&(until, *hash)));
+                let count = counts.entry(client).or_default();
+                count.0 += 1;
+                count.1 += 1;
+            }
+            for announcer in &entry.announcers {
+                let count = counts.entry(announcer.client).or_default();
+                count.0 += 1;
+                if entry.asked.is_none() {
+                    count.2 += 1;
+                    let client = &self.clients[&announcer.client];
+                    assert_eq!(client.parked.get(&announcer.seq), Some(hash));
+                    assert_eq!(client.asked, bounds.in_flight, "parked although a hand is free");
+                }
+            }
+        }
+        assert_eq!(self.deadlines.len(), self.entries.values().filter(|entry| entry.asked.is_some()).count());
+        assert_eq!(counts.len(), self.clients.len());
+        for (client, (announced, asked, parked)) in counts {
+            let kept = &self.clients[&client];
+            assert_eq!((kept.announced, kept.asked, kept.parked.len()), (announced, asked, parked));
+            assert!(announced <= bounds.announcements && asked <= bounds.in_flight);
+        }
+    }
+}
