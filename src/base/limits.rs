@@ -181,6 +181,58 @@ pub const NODE_RETRY_LAST: Duration = Duration::from_secs(30);
 pub const RARE_LINK_IDLE: Duration = Duration::from_secs(30);
 /// Requests for the same or different old data that may wait at the hub.
 pub const MAX_WANTS: usize = 65_536;
+/// Time for a TCP connection to a node, name resolution included.
+pub const NODE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The hub looks after itself at least this often: deadlines without an entry of their own are late by at most this.
+pub const HUB_TICK: Duration = Duration::from_secs(1);
+/// A new tip's block that has not come after this is asked of another node.
+pub const TIP_BLOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// A new tip whose block no node gives is announced by its header alone after this.
+pub const TIP_WITHOUT_BLOCK: Duration = Duration::from_secs(10);
+/// Compact blocks held back until a node vouches for them. More than two at a time are a race of miners.
+pub const EARLY_BLOCKS: usize = 8;
+/// A compact block that nobody vouches for is dropped after this.
+pub const EARLY_EXPIRY: Duration = Duration::from_secs(30);
+/// After this a node that sent a compact block is asked by getheaders whether it has accepted it, when its
+/// ear has not said so. Validation takes some 10 to 100 ms.
+pub const VOUCH_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause between two such questions.
+pub const VOUCH_LAST: Duration = Duration::from_secs(2);
+/// First pause before filters of a new block are asked for again: the node indexes after it announces.
+pub const FILTER_RETRY_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause between two such questions.
+pub const FILTER_RETRY_LAST: Duration = Duration::from_secs(1);
+/// Filters asked for at a time for the store: 100 of 20 KB are 2 MB.
+pub const FILTERS_PER_REQUEST: u32 = 100;
+/// A transaction asked of a node is asked of another announcer after this.
+pub const TX_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Transactions asked of nodes and not yet received, all nodes together.
+pub const MAX_NODE_TX_ASKED: usize = 50_000;
+/// After this a node is asked on the ear for a transaction that was submitted and not announced: it may have had it
+/// already. Trickled announcements of Bitcoin Core take about 5 s; asking sooner does no harm.
+pub const PROBE_FIRST: Duration = Duration::from_secs(3);
+/// Accepted transactions are gathered for this long before the shards are told.
+pub const TXS_TO_SHARDS: Duration = Duration::from_millis(5);
+/// Accepted transactions told to shards in one entry.
+pub const TXS_PER_BATCH: usize = 256;
+/// A want waits this long for the rare link before it goes over main.
+pub const RARE_PATIENCE: Duration = Duration::from_secs(2);
+/// Wants under way on one link.
+pub const RARE_IN_FLIGHT: usize = 8;
+/// Largest piece of a file named in one extent; a shard reads and sends it in smaller chunks.
+pub const FILE_EXTENT: u32 = 4 * 1024 * 1024;
+/// Clients are accepted without a node after this, when the store has a chain.
+pub const OPEN_WITHOUT_NODE: Duration = Duration::from_secs(10);
+/// A node counts as reachable on demand for this long after it was last up.
+pub const NODE_GRACE: Duration = Duration::from_secs(120);
+/// Addresses are asked of a node, and chosen anew for clients, this often.
+pub const ADDRESS_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// Addresses of nodes remembered.
+pub const MAX_KNOWN_ADDR: usize = 10_000;
+/// Entries that wait for a slow shard before transactions are dropped for it.
+pub const OUTBOX_SOFT: usize = 1_024;
+/// Bytes queued towards a node before the link is closed: a node that takes nothing is no use.
+pub const NODE_SEND_QUEUE: usize = 64 * 1024 * 1024;
 
 // ---- store ---------------------------------------------------------------------------------------------
 
@@ -203,6 +255,17 @@ pub const STORE_RECENT: u32 = 2_048;
 /// Sentences about damage kept until they are taken; more are only counted.
 pub const STORE_NOTES: usize = 1_024;
 
+/// Bytes of blocks and filters that wait in memory for a store that refuses to write; the oldest are dropped beyond.
+pub const STORE_WAITING_BYTES: usize = 128 * 1024 * 1024;
+/// Bytes written to the store in one go, so that the hub's thread is not away for long.
+pub const STORE_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Pause between two syncs of the store: a crash costs what was fetched within it.
+pub const STORE_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// First pause before a store that refused is tried again; doubles to the last.
+pub const STORE_RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest pause before a store that refused is tried again.
+pub const STORE_RETRY_LAST: Duration = Duration::from_secs(60);
+
 // ---- proofs --------------------------------------------------------------------------------------------
 
 const _: () = assert!(RECV_BUFFERS.is_power_of_two());
@@ -212,8 +275,8 @@ const _: () = assert!(MAX_INV * 36 + 3 <= MAX_MESSAGE);
 const _: () = assert!(RECENT_BLOCKS as u32 > MAX_BLOCKTXN_DEPTH);
 const _: () = assert!(BLOCK_LOG > RECENT_BLOCKS);
 const _: () = assert!(TX_PER_INV <= MAX_INV);
+const _: () = assert!(MAX_SEGMENT_BYTES + (MAX_MESSAGE + HEADER_LEN) as u64 <= u32::MAX as u64);
 const _: () = assert!(RECENT_HEADERS_LEAST * 2 <= RECENT_HEADERS_MOST);
 const _: () = assert!(MAX_SIDE_HEADERS > 2 * MAX_HEADERS);
-const _: () = assert!(MAX_SEGMENT_BYTES + (MAX_MESSAGE + HEADER_LEN) as u64 <= u32::MAX as u64);
 const _: () = assert!(DRAIN_TIME.as_millis() < 5_000);
 const _: () = assert!(ON_DEMAND_TIMEOUT.as_secs() < NODE_TIMEOUT.as_secs());

@@ -1,7 +1,20 @@
-//! Room hub (being built).
+//! The hub: between the full nodes behind and the shards in front.
+//!
+//! - `brain`: the logic, one sans-IO state machine; the simulator runs it unchanged
+//! - `session`: one link to a node, sans-IO
+//! - `chain`, `mempool`, `compact`, `submissions`: its data structures
+//! - `store`: its files
+//! - `outbox`: what waits for a slow shard
+//! - `driver`: tokio-uring; sockets, clocks, doorbell
 
+pub mod brain;
 pub mod chain;
 pub mod compact;
+pub mod driver;
 pub mod mempool;
-pub mod submissions;
+pub mod outbox;
+pub mod session;
 pub mod store;
+pub mod submissions;
+
+pub use brain::{Hub, HubConfig, HubCounters, HubEvent, Input, LinkId, NodeAddr, Output};

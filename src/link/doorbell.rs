@@ -3,6 +3,7 @@
 //! The sleeper says so, looks at its queue once more, and only then sleeps; the ringer puts its entry in the queue
 //! first and then looks whether the other sleeps. With both steps sequentially consistent no entry waits unheard.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -69,6 +70,15 @@ impl Doorbell {
                 libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len());
             }
         }
+    }
+
+    /// The sleeper's side: the eventfd as a file of its own, for a sleeper that waits with a runtime. Reading eight
+    /// bytes clears it. `None` in the simulator.
+    ///
+    /// # Errors
+    /// No descriptor is left (EMFILE).
+    pub fn reader(&self) -> io::Result<Option<File>> {
+        self.0.eventfd.as_ref().map(|fd| fd.try_clone().map(File::from)).transpose()
     }
 
     /// The descriptor to wait on: readable when rung; reading eight bytes clears it.

@@ -1,0 +1,477 @@
+//! Transactions: those nodes announce, and those of clients on their way to a node.
+//!
+//! A node's announcement is followed by one getdata, whichever link or node was first; another announcer is asked after
+//! `TX_FETCH_TIMEOUT`. What a node gives, it has accepted.
+//!
+//! A client's transaction goes to one node over its main link. It counts as accepted when it is heard by inv on any link
+//! (a node never announces it on the link it came from), when a node gives it (a node that had it already announces
+//! nothing, so it is asked on the ear after `PROBE_FIRST`), or when a block contains it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Hub, HubEvent, LinkId, Output};
+use crate::base::limits::{
+    HEADER_LEN, MAX_ANNOUNCERS, MAX_NODE_TX_ASKED, PROBE_FIRST, TX_FETCH_TIMEOUT, TXS_PER_BATCH, TXS_TO_SHARDS,
+};
+use crate::base::{ClientId, ClientRef, Instant};
+use crate::feed::{BlockNews, TxNews};
+use crate::hub::compact::check_block;
+use crate::hub::mempool::{Gone, Inserted, Mempool};
+use crate::hub::session::LinkKind;
+use crate::hub::submissions::{Ask, Received, Submission, Submissions};
+use crate::link::{AskTx, ToShard};
+use crate::wire::{Hash, Inv, InvKind, InvList, Services, Tx, tx::strip_tx, write};
+
+/// How often mempool entries are looked at for their age.
+const EXPIRE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60);
+/// Blocks whose transactions have been taken out of the mempool, remembered so that it happens once.
+const CONFIRMED_BLOCKS: usize = 64;
+
+/// A transaction asked of a node.
+#[derive(Debug)]
+struct Asked {
+    inv: Inv,
+    link: LinkId,
+    deadline: Instant,
+    /// Other links that announced it.
+    others: Vec<LinkId>,
+}
+
+/// A client's transaction given to a node.
+#[derive(Debug)]
+struct Via {
+    link: LinkId,
+    txid: Hash,
+    /// When a node is asked for it, in case it had it already.
+    probe: Instant,
+    pause: std::time::Duration,
+}
+
+/// Everything about transactions.
+pub(super) struct Txs {
+    pub(super) mempool: Mempool,
+    pub(super) submissions: Submissions,
+    asked: BTreeMap<Hash, Asked>,
+    deadlines: BTreeSet<(Instant, Hash)>,
+    /// By wtxid.
+    via: BTreeMap<Hash, Via>,
+    news: Vec<Arc<TxNews>>,
+    gone: Vec<Hash>,
+    /// When news and gone are told.
+    flush_at: Option<Instant>,
+    expire_at: Instant,
+    confirmed: VecDeque<Hash>,
+}
+
+impl Txs {
+    pub(super) fn new(mempool_bytes: usize) -> Txs {
+        Txs {
+            mempool: Mempool::new(mempool_bytes),
+            submissions: Submissions::new(),
+            asked: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            via: BTreeMap::new(),
+            news: Vec::new(),
+            gone: Vec::new(),
+            flush_at: None,
+            expire_at: Instant(0),
+            confirmed: VecDeque::new(),
+        }
+    }
+
+    fn forget(&mut self, hash: &Hash) -> Option<Asked> {
+        let asked = self.asked.remove(hash)?;
+        self.deadlines.remove(&(asked.deadline, *hash));
+        Some(asked)
+    }
+}
+
+// ---- from nodes ----------------------------------------------------------------------------------------
+
+impl Hub {
+    pub(super) fn on_inv(&mut self, link: LinkId, list: InvList<'_>) {
+        let mut new_block = false;
+        let mut ask = Vec::new();
+        for inv in list.iter() {
+            if inv.kind.is_tx() {
+                if self.tx_is_new(link, &inv) {
+                    ask.push(inv);
+                }
+            } else if inv.kind == InvKind::Block {
+                new_block |= !self.chain.contains(&inv.hash);
+            }
+        }
+        if new_block {
+            self.ask_headers(link);
+        }
+        self.ask_txs(link, &ask);
+    }
+
+    /// True exactly when the transaction is to be asked for on this link.
+    fn tx_is_new(&mut self, link: LinkId, inv: &Inv) -> bool {
+        if self.txs.mempool.get(inv).is_some() {
+            return false;
+        }
+        if let Some(tx) = self.txs.submissions.accepted(self.now, &inv.hash) {
+            self.client_tx_accepted(tx);
+            return false;
+        }
+        if let Some(asked) = self.txs.asked.get_mut(&inv.hash) {
+            if asked.link != link && asked.others.len() < MAX_ANNOUNCERS {
+                asked.others.push(link);
+            }
+            return false;
+        }
+        if self.txs.asked.len() >= MAX_NODE_TX_ASKED {
+            self.counters.txs_not_asked += 1;
+            return false;
+        }
+        true
+    }
+
+    fn ask_txs(&mut self, link: LinkId, list: &[Inv]) {
+        if list.is_empty() {
+            return;
+        }
+        let deadline = self.now + TX_FETCH_TIMEOUT;
+        self.wake_at(deadline);
+        for inv in list {
+            let others = self.txs.forget(&inv.hash).map(|old| old.others).unwrap_or_default();
+            self.txs.asked.insert(inv.hash, Asked { inv: *inv, link, deadline, others });
+            self.txs.deadlines.insert((deadline, inv.hash));
+        }
+        self.counters.txs_asked += list.len() as u64;
+        let wanted = list.iter().map(|inv| match inv.kind {
+            InvKind::Tx => Inv { kind: InvKind::WitnessTx, hash: inv.hash },
+            _ => *inv,
+        });
+        self.send(link, |out, magic| write::inventory(out, magic, "getdata", wanted));
+    }
+
+    pub(super) fn on_tx(&mut self, _link: LinkId, framed: &[u8]) {
+        let Ok(tx) = Tx::parse(framed.get(HEADER_LEN..).unwrap_or(&[])) else {
+            self.counters.bad_messages += 1;
+            return;
+        };
+        let (txid, wtxid) = (tx.txid(), tx.wtxid());
+        let by_wtxid = self.txs.forget(&wtxid);
+        let by_txid = self.txs.forget(&txid);
+        if by_wtxid.is_none() && by_txid.is_none() {
+            self.counters.unrequested += 1;
+            return;
+        }
+        self.counters.txs_received += 1;
+        match self.txs.submissions.accepted(self.now, &wtxid) {
+            Some(tx) => self.client_tx_accepted(tx),
+            None => self.tx_accepted(Bytes::copy_from_slice(framed), None),
+        }
+    }
+
+    /// A node has accepted it: into the mempool and to the shards.
+    fn tx_accepted(&mut self, message: Bytes, origin: Option<ClientRef>) {
+        let Ok(Inserted { txid, wtxid, new, gone }) = self.txs.mempool.insert(self.now, message.clone(), origin)
+        else {
+            return;
+        };
+        self.txs_gone(&gone);
+        if new {
+            self.txs.news.push(Arc::new(TxNews { txid, wtxid, message, origin }));
+            self.flush_txs_soon();
+        }
+    }
+
+    fn client_tx_accepted(&mut self, tx: Submission) {
+        self.counters.txs_accepted += 1;
+        self.txs.via.remove(&tx.wtxid);
+        let mut message = Vec::with_capacity(HEADER_LEN + tx.tx.len());
+        write::raw(&mut message, self.magic, "tx", &tx.tx);
+        self.tx_accepted(message.into(), Some(tx.origin));
+    }
+
+    fn txs_gone(&mut self, gone: &[Gone]) {
+        if !gone.is_empty() {
+            for gone in gone {
+                self.tell_gone(gone.txid, gone.wtxid);
+            }
+        }
+    }
+
+    /// Under both hashes: shards remember clients' announcements by either.
+    fn tell_gone(&mut self, txid: Hash, wtxid: Hash) {
+        self.txs.gone.push(txid);
+        if wtxid != txid {
+            self.txs.gone.push(wtxid);
+        }
+        self.flush_txs_soon();
+    }
+
+    fn flush_txs_soon(&mut self) {
+        let at = *self.txs.flush_at.get_or_insert(self.now + TXS_TO_SHARDS);
+        self.wake_at(at);
+        if self.txs.news.len() >= TXS_PER_BATCH {
+            self.flush_txs();
+        }
+    }
+
+    fn flush_txs(&mut self) {
+        self.txs.flush_at = None;
+        let gone = std::mem::take(&mut self.txs.gone);
+        if !gone.is_empty() {
+            self.tell_all(&ToShard::TxsGone(gone.into()));
+        }
+        let mut news = std::mem::take(&mut self.txs.news);
+        // What came and went within the batch is not announced.
+        let mempool = &self.txs.mempool;
+        news.retain(|tx| mempool.by_wtxid(&tx.wtxid).is_some());
+        if !news.is_empty() {
+            self.counters.txs_announced += news.len() as u64;
+            self.tell_all(&ToShard::Txs(news.into()));
+        }
+    }
+
+    /// Blocks have joined the best chain: what they contain is confirmed.
+    pub(super) fn txs_confirmed(&mut self, blocks: &[Arc<BlockNews>]) {
+        for news in blocks.iter().filter(|news| !news.block.is_empty()) {
+            if self.txs.confirmed.contains(&news.hash) {
+                continue;
+            }
+            self.txs.confirmed.push_back(news.hash);
+            if self.txs.confirmed.len() > CONFIRMED_BLOCKS {
+                self.txs.confirmed.pop_front();
+            }
+            if self.txs.mempool.is_empty() && self.txs.submissions.held() == (0, 0) {
+                continue;
+            }
+            let Ok(block) = check_block(news.block.get(HEADER_LEN..).unwrap_or(&[])) else { continue };
+            for txid in &block.txids {
+                if let Some(tx) = self.txs.submissions.accepted(self.now, txid) {
+                    self.counters.txs_accepted += 1;
+                    self.txs.via.remove(&tx.wtxid);
+                }
+                self.txs.forget(txid);
+            }
+            let gone = self.txs.mempool.remove_confirmed(&block.txids, &block.spent);
+            self.txs_gone(&gone);
+        }
+    }
+
+    /// A node lacks what it was asked for.
+    pub(super) fn on_notfound(&mut self, link: LinkId, list: InvList<'_>) {
+        for inv in list.iter() {
+            if inv.kind.is_tx() {
+                if self.txs.asked.get(&inv.hash).is_some_and(|asked| asked.link == link) {
+                    self.tx_failed(&inv.hash);
+                }
+            } else if self.blocks.is_asked_on(&inv.hash, link) {
+                self.blocks.early.forget(&inv.hash);
+                self.block_failed(inv.hash);
+            }
+        }
+    }
+
+    /// Another announcer is asked, if there is one.
+    fn tx_failed(&mut self, hash: &Hash) {
+        let Some(mut asked) = self.txs.forget(hash) else { return };
+        while let Some(link) = asked.others.pop() {
+            if self.nodes.ready(link).is_some() {
+                self.ask_txs(link, &[asked.inv]);
+                if let Some(entry) = self.txs.asked.get_mut(hash) {
+                    entry.others = asked.others;
+                }
+                return;
+            }
+        }
+    }
+
+    pub(super) fn txs_link_lost(&mut self, link: LinkId) {
+        let lost: Vec<Hash> =
+            self.txs.asked.iter().filter(|(_, asked)| asked.link == link).map(|(hash, _)| *hash).collect();
+        for hash in lost {
+            self.tx_failed(&hash);
+        }
+        // A transaction given to a node that is lost has to be given again.
+        if self.txs.via.values().any(|via| via.link == link) {
+            self.txs.via.clear();
+            self.txs.submissions.links_lost();
+            self.pump_submissions();
+        }
+    }
+
+    /// The ear of a node is there: what its mempool holds is asked for, where that is offered (BIP35, BIP111).
+    pub(super) fn txs_ear_up(&mut self, link: LinkId) {
+        let offered = self.nodes.ready(link).is_some_and(|(_, s)| s.peer().services.contains(Services::BLOOM));
+        if offered {
+            self.send(link, |out, magic| write::empty(out, magic, "mempool"));
+        }
+    }
+}
+
+// ---- from clients --------------------------------------------------------------------------------------
+
+impl Hub {
+    pub(super) fn client_announces(&mut self, client: ClientRef, inv: Inv) {
+        if self.txs.mempool.get(&inv).is_some() {
+            return;
+        }
+        let ask = self.txs.submissions.announced(self.now, client, inv);
+        self.tell_asks(ask);
+    }
+
+    pub(super) fn client_lacks(&mut self, client: ClientRef, inv: Inv) {
+        let ask = self.txs.submissions.not_found(self.now, client, inv);
+        self.tell_asks(ask);
+    }
+
+    pub(super) fn client_sends(&mut self, client: ClientRef, txid: Hash, wtxid: Hash, tx: Bytes) {
+        if self.txs.mempool.by_txid(&txid).is_some() {
+            // Nobody needs to be asked for it any more.
+            self.txs.submissions.accepted(self.now, &wtxid);
+            return;
+        }
+        if self.txs.submissions.received(self.now, client, txid, wtxid, tx) == Received::New {
+            self.pump_submissions();
+        }
+        let asks = self.txs.submissions.take_asks();
+        self.tell_asks(asks);
+    }
+
+    fn tell_asks(&mut self, asks: impl IntoIterator<Item = Ask>) {
+        for Ask { client: ClientRef { shard, id }, inv } in asks {
+            self.tell_ask(shard, id, inv);
+        }
+        let at = self.txs.submissions.next_wake();
+        self.wake_at(at);
+    }
+
+    fn tell_ask(&mut self, shard: crate::base::ShardId, client: ClientId, inv: Inv) {
+        self.tell(shard, ToShard::AskTx(AskTx { client, inv }));
+    }
+
+    pub(super) fn txs_node_up(&mut self, _link: LinkId) {
+        self.pump_submissions();
+    }
+
+    /// Gives what waits to a node.
+    fn pump_submissions(&mut self) {
+        let up = |hub: &Hub, synced: bool| {
+            let nodes = 0..hub.nodes.list.len();
+            nodes.filter(|n| hub.nodes.list[*n].synced == synced).find_map(|n| hub.nodes.ready_link(n, LinkKind::Main))
+        };
+        // A node that has not given its headers may be behind and refuse what it does not yet understand.
+        let Some(link) = up(self, true) else { return };
+        let Some((_, session)) = self.nodes.ready(link) else { return };
+        // Bitcoin Core takes a transaction nobody asked for; bcoin drops the peer that sends one.
+        let (direct, wtxid_relay) = (session.peer().user_agent.starts_with("/Satoshi:"), session.peer().wtxid);
+        while let Some(tx) = self.txs.submissions.to_submit() {
+            if !self.txs.submissions.submitted(self.now, &tx.wtxid) {
+                break;
+            }
+            self.counters.txs_submitted += 1;
+            let via = Via { link, txid: tx.txid, probe: self.now + PROBE_FIRST, pause: PROBE_FIRST };
+            self.wake_at(via.probe);
+            self.txs.via.insert(tx.wtxid, via);
+            self.send(link, |out, magic| match (direct, wtxid_relay) {
+                (true, _) => write::raw(out, magic, "tx", &tx.tx),
+                (false, true) => {
+                    let inv = Inv { kind: InvKind::Wtx, hash: tx.wtxid };
+                    write::inventory(out, magic, "inv", [inv].into_iter());
+                }
+                (false, false) => {
+                    let inv = Inv { kind: InvKind::Tx, hash: tx.txid };
+                    write::inventory(out, magic, "inv", [inv].into_iter());
+                }
+            });
+        }
+        let at = self.txs.submissions.next_wake();
+        self.wake_at(at);
+    }
+
+    /// A node asks for what was announced to it.
+    pub(super) fn on_getdata(&mut self, link: LinkId, list: InvList<'_>) {
+        let mut out = Vec::new();
+        let mut missing = Vec::new();
+        for inv in list.iter() {
+            let found = if inv.kind.is_tx() { self.tx_message(&inv) } else { None };
+            match found {
+                Some(message) if inv.kind == InvKind::Tx && strip_tx(&mut out, &message).is_ok() => {}
+                Some(message) => out.extend_from_slice(&message),
+                None => missing.push(inv),
+            }
+        }
+        if !missing.is_empty() {
+            write::inventory(&mut out, self.magic, "notfound", missing.into_iter());
+        }
+        self.send_bytes(link, out);
+    }
+
+    fn tx_message(&self, inv: &Inv) -> Option<Bytes> {
+        if let Some(tx) = self.txs.submissions.get(&inv.hash) {
+            let mut message = Vec::with_capacity(HEADER_LEN + tx.tx.len());
+            write::raw(&mut message, self.magic, "tx", &tx.tx);
+            return Some(message.into());
+        }
+        self.txs.mempool.get(inv).map(|entry| entry.message.clone())
+    }
+
+    /// Housekeeping of transactions.
+    pub(super) fn tick_txs(&mut self) {
+        let now = self.now;
+        while let Some((deadline, hash)) = self.txs.deadlines.first().copied() {
+            if now < deadline {
+                self.wake_at(deadline);
+                break;
+            }
+            self.tx_failed(&hash);
+        }
+        let ticked = self.txs.submissions.tick(now);
+        self.tell_asks(ticked.asks);
+        for refused in ticked.refused {
+            self.counters.txs_refused += 1;
+            self.txs.via.remove(&refused.wtxid);
+            self.tell_gone(refused.txid, refused.wtxid);
+            self.out.push_back(Output::Event(HubEvent::TxRefused { wtxid: refused.wtxid }));
+        }
+        self.pump_submissions();
+        self.tick_probes();
+        if now >= self.txs.expire_at {
+            self.txs.expire_at = now + EXPIRE_INTERVAL;
+            let gone = self.txs.mempool.expire(now);
+            self.txs_gone(&gone);
+        }
+        match self.txs.flush_at {
+            Some(at) if now >= at => self.flush_txs(),
+            Some(at) => self.wake_at(at),
+            None => {}
+        }
+    }
+
+    /// Asks on another link for what was submitted and not announced: the node may have had it already.
+    fn tick_probes(&mut self) {
+        let now = self.now;
+        let mut due = Vec::new();
+        let mut next = Instant::FAR;
+        for (wtxid, via) in &mut self.txs.via {
+            if now >= via.probe {
+                via.pause *= 3;
+                via.probe = now + via.pause;
+                due.push((*wtxid, via.txid, via.link));
+            }
+            next = next.min(via.probe);
+        }
+        self.wake_at(next);
+        for (wtxid, txid, link) in due {
+            let ear = self.nodes.of(link).and_then(|node| self.nodes.ready_link(node, LinkKind::Ear));
+            let Some((_, session)) = ear.and_then(|ear| self.nodes.ready(ear)) else { continue };
+            let inv = match session.peer().wtxid {
+                true => Inv { kind: InvKind::Wtx, hash: wtxid },
+                false => Inv { kind: InvKind::Tx, hash: txid },
+            };
+            if let Some(ear) = ear {
+                self.ask_txs(ear, &[inv]);
+            }
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Questions of clients that their shard cannot answer: from memory, from the store, or one request upstream however
+//! many ask.
+//!
+//! Every question gets exactly one answer, at the latest `Missing` after `ON_DEMAND_TIMEOUT`. At most `MAX_WANTS` wait;
+//! the rest is refused at once and counted. Upstream requests go over a rare link, opened for the purpose; while that
+//! is not ready after `RARE_PATIENCE`, over main.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+
+use super::blocks::Why;
+use super::keeper::Piece;
+use super::{Hub, LinkId};
+use crate::base::limits::{
+    FILE_EXTENT, LIMITED_BLOCKS, MAX_CFILTERS, MAX_CMPCTBLOCK_DEPTH, MAX_INV, MAX_WANTS, ON_DEMAND_TIMEOUT,
+    RARE_IN_FLIGHT, RARE_PATIENCE,
+};
+use crate::base::{ClientId, Instant, ShardId};
+use crate::hub::compact;
+use crate::hub::session::LinkKind;
+use crate::link::{Answer, ToShard, Want, WantId};
+use crate::wire::{Hash, Inv, InvKind, Services, write};
+
+/// What is fetched upstream.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Key {
+    Block(Hash),
+    /// Heights and the hash at the last one, so that a reorganisation makes it another key.
+    Filters(u32, u32, Hash),
+}
+
+/// Who waits, and for which form.
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    shard: ShardId,
+    client: ClientId,
+    id: WantId,
+    stripped: bool,
+}
+
+#[derive(Debug)]
+struct Fetch {
+    waiters: Vec<Waiter>,
+    since: Instant,
+    /// The link the request went out on.
+    link: Option<LinkId>,
+    /// Filters that have come, by height.
+    filters: BTreeMap<u32, Bytes>,
+}
+
+/// All that waits.
+#[derive(Debug, Default)]
+pub(super) struct Wants {
+    fetches: BTreeMap<Key, Fetch>,
+    waiting: usize,
+}
+
+impl Hub {
+    pub(super) fn on_want(&mut self, shard: ShardId, client: ClientId, id: WantId, want: Want) {
+        self.counters.wants += 1;
+        let waiter = Waiter { shard, client, id, stripped: matches!(want, Want::StrippedBlock(_)) };
+        match want {
+            Want::Block(hash) | Want::StrippedBlock(hash) => self.want_block(waiter, hash),
+            Want::CompactBlock(hash) => self.want_compact(waiter, hash),
+            Want::Filters { start, stop } => self.want_filters(waiter, start, stop),
+            Want::Tx { hash, by_wtxid } => {
+                let kind = if by_wtxid { InvKind::Wtx } else { InvKind::Tx };
+                let message = self.txs.mempool.get(&Inv { kind, hash }).map(|entry| entry.message.clone());
+                self.answer_memory(waiter, message);
+            }
+            Want::Mempool { by_wtxid } => {
+                let mut out = Vec::new();
+                for chunk in self.txs.mempool.inv(by_wtxid).chunks(MAX_INV) {
+                    write::inventory(&mut out, self.magic, "inv", chunk.iter().copied());
+                }
+                self.answer_memory(waiter, Some(out.into()));
+            }
+        }
+    }
+
+    fn answer(&mut self, to: Waiter, answer: Answer) {
+        if matches!(answer, Answer::Missing) {
+            self.counters.wants_missing += 1;
+        }
+        let entry = ToShard::Answer { client: to.client, id: to.id, answer };
+        self.tell(to.shard, entry);
+    }
+
+    fn answer_memory(&mut self, to: Waiter, message: Option<Bytes>) {
+        match message {
+            Some(message) => {
+                self.counters.wants_memory += 1;
+                self.answer(to, Answer::Bytes(message));
+            }
+            None => self.answer(to, Answer::Missing),
+        }
+    }
+
+    fn want_compact(&mut self, waiter: Waiter, hash: Hash) {
+        let tip = self.chain.tip().0;
+        match self.blocks.recent.get(&hash).filter(|news| news.height + MAX_CMPCTBLOCK_DEPTH >= tip).cloned() {
+            Some(news) => self.answer_memory(waiter, Some(news.cmpct.clone())),
+            None => self.want_block(waiter, hash),
+        }
+    }
+
+    fn want_block(&mut self, waiter: Waiter, hash: Hash) {
+        let recent = self.blocks.recent.get(&hash).map(|news| news.block.clone());
+        let memory = recent.or_else(|| self.keeper.in_memory(&Piece::Block(hash)).cloned());
+        if let Some(message) = memory {
+            let message = if waiter.stripped { compact::strip(&message).ok() } else { Some(message) };
+            self.answer_memory(waiter, message);
+            return;
+        }
+        let stored = match waiter.stripped {
+            true => {
+                let whole = self.keeper.store.read_block(&hash);
+                whole.and_then(|whole| compact::strip(&whole).ok()).map(Answer::Bytes)
+            }
+            false => self.keeper.block(&hash).map(|extent| Answer::Extents([extent].into())),
+        };
+        if let Some(answer) = stored {
+            self.counters.wants_store += 1;
+            self.answer(waiter, answer);
+            return;
+        }
+        self.take_damage();
+        let Some(height) = self.chain.height_of_known(&hash) else {
+            self.answer(waiter, Answer::Missing);
+            return;
+        };
+        self.fetch(Key::Block(hash), waiter, height);
+    }
+
+    fn want_filters(&mut self, waiter: Waiter, start: u32, stop: u32) {
+        let known = self.chain.filters_to();
+        let Some(stop_hash) = self.chain.best_hash(stop).copied().filter(|_| known.is_some_and(|to| stop <= to)) else {
+            self.answer(waiter, Answer::Missing);
+            return;
+        };
+        if start > stop || stop - start >= MAX_CFILTERS {
+            self.answer(waiter, Answer::Missing);
+            return;
+        }
+        let hashes: Vec<Hash> = (start..=stop).map_while(|h| self.chain.best_hash(h).copied()).collect();
+        if let Some(extents) = self.keeper.store.filters(&hashes, FILE_EXTENT) {
+            self.counters.wants_store += 1;
+            self.answer(waiter, Answer::Extents(extents.into()));
+            return;
+        }
+        self.take_damage();
+        if let Some(message) = self.filters_from_memory(&hashes) {
+            self.answer_memory(waiter, Some(message));
+            return;
+        }
+        self.fetch(Key::Filters(start, stop, stop_hash), waiter, start);
+    }
+
+    /// Some of a range is written and some is not yet: put together here.
+    fn filters_from_memory(&mut self, hashes: &[Hash]) -> Option<Bytes> {
+        if !hashes.iter().all(|hash| self.keeper.has(&Piece::Filter(*hash))) {
+            return None;
+        }
+        let mut out = BytesMut::new();
+        for hash in hashes {
+            match self.keeper.in_memory(&Piece::Filter(*hash)) {
+                Some(message) => out.extend_from_slice(message),
+                None => {
+                    for extent in self.keeper.store.filters(std::slice::from_ref(hash), FILE_EXTENT)? {
+                        let at = out.len();
+                        out.resize(at + extent.len as usize, 0);
+                        let read = extent.file.read_at(extent.offset, &mut out[at..]).ok()?;
+                        (read == extent.len as usize).then_some(())?;
+                    }
+                }
+            }
+        }
+        Some(out.freeze())
+    }
+
+    /// Joins a request under way or begins one.
+    fn fetch(&mut self, key: Key, waiter: Waiter, height: u32) {
+        if self.wants.waiting >= MAX_WANTS || self.want_source(&key, height).is_none() {
+            if self.wants.waiting >= MAX_WANTS {
+                self.counters.wants_refused += 1;
+            }
+            self.answer(waiter, Answer::Missing);
+            return;
+        }
+        self.wants.waiting += 1;
+        let now = self.now;
+        self.wake_at(now + ON_DEMAND_TIMEOUT);
+        let fresh = || Fetch { waiters: Vec::new(), since: now, link: None, filters: BTreeMap::new() };
+        self.wants.fetches.entry(key).or_insert_with(fresh).waiters.push(waiter);
+        self.pump_wants();
+    }
+
+    /// A node that can give it.
+    fn want_source(&self, key: &Key, height: u32) -> Option<usize> {
+        let deep = self.chain.tip().0.saturating_sub(height) >= LIMITED_BLOCKS;
+        self.nodes.list.iter().position(|node| match key {
+            Key::Block(_) => node.is_up() && (!deep || node.services.contains(Services::NETWORK)),
+            Key::Filters(..) => node.has_filters(),
+        })
+    }
+
+    /// Sends what waits, as far as there are links and they have room.
+    pub(super) fn pump_wants(&mut self) {
+        let now = self.now;
+        let waiting: Vec<(Key, Instant)> =
+            self.wants.fetches.iter().filter(|(_, f)| f.link.is_none()).map(|(key, f)| (*key, f.since)).collect();
+        for (key, since) in waiting {
+            let height = match &key {
+                Key::Block(hash) => self.chain.height_of_known(hash).unwrap_or(0),
+                Key::Filters(start, ..) => *start,
+            };
+            let Some(node) = self.want_source(&key, height) else { continue };
+            let rare = self.nodes.ready_link(node, LinkKind::Rare);
+            if rare.is_none() {
+                self.open_line(node, LinkKind::Rare);
+            }
+            let main = || (now >= since + RARE_PATIENCE).then(|| self.nodes.ask_link(node)).flatten();
+            let Some(link) = rare.or_else(main) else {
+                self.wake_at(since + RARE_PATIENCE);
+                continue;
+            };
+            if self.wants.fetches.values().filter(|f| f.link == Some(link)).count() < RARE_IN_FLIGHT {
+                self.send_want(link, key);
+            }
+        }
+    }
+
+    fn send_want(&mut self, link: LinkId, key: Key) {
+        if let Some(fetch) = self.wants.fetches.get_mut(&key) {
+            fetch.link = Some(link);
+        }
+        if let Some(entry) = self.nodes.links.get_mut(&link) {
+            entry.used = self.now;
+        }
+        match key {
+            // Already on its way for another reason: its arrival answers.
+            Key::Block(hash) if self.blocks.asked.contains_key(&hash) => {}
+            Key::Block(hash) => {
+                self.counters.wants_upstream += 1;
+                if !self.ask_block(hash, Why::Want, Some(link), Vec::new()) {
+                    self.want_failed(hash);
+                }
+            }
+            Key::Filters(start, _, stop_hash) => {
+                self.counters.wants_upstream += 1;
+                self.send(link, |out, magic| {
+                    write::filter_request(out, magic, "getcfilters", start, &stop_hash);
+                });
+            }
+        }
+    }
+
+    /// A block has come: everybody who waits for it gets it.
+    pub(super) fn answer_block(&mut self, hash: &Hash, message: &Bytes) {
+        let Some(fetch) = self.wants.fetches.remove(&Key::Block(*hash)) else { return };
+        self.wants.waiting -= fetch.waiters.len();
+        let mut stripped: Option<Option<Bytes>> = None;
+        for waiter in fetch.waiters {
+            self.counters.wants_node += 1;
+            let bytes = match waiter.stripped {
+                false => Some(message.clone()),
+                true => stripped.get_or_insert_with(|| compact::strip(message).ok()).clone(),
+            };
+            self.answer(waiter, bytes.map_or(Answer::Missing, Answer::Bytes));
+        }
+        self.pump_wants();
+    }
+
+    /// A filter has come; true when somebody waits for it.
+    pub(super) fn want_filter(&mut self, link: LinkId, height: u32, message: &Bytes) -> bool {
+        let mut full = Vec::new();
+        let mut wanted = false;
+        for (key, fetch) in &mut self.wants.fetches {
+            let Key::Filters(start, stop, _) = key else { continue };
+            if fetch.link == Some(link) && (*start..=*stop).contains(&height) {
+                wanted = true;
+                fetch.filters.insert(height, message.clone());
+                if fetch.filters.len() as u32 == stop - start + 1 {
+                    full.push(*key);
+                }
+            }
+        }
+        for key in full {
+            let Some(fetch) = self.wants.fetches.remove(&key) else { continue };
+            self.wants.waiting -= fetch.waiters.len();
+            let all: Vec<u8> = fetch.filters.into_values().flatten().collect();
+            let all = Bytes::from(all);
+            for waiter in fetch.waiters {
+                self.counters.wants_node += 1;
+                self.answer(waiter, Answer::Bytes(all.clone()));
+            }
+        }
+        if wanted {
+            self.pump_wants();
+        }
+        wanted
+    }
+
+    /// The node asked does not have the block: another one, or nobody.
+    pub(super) fn want_failed(&mut self, hash: Hash) {
+        let now = self.now;
+        let lost = self.wants.fetches.get_mut(&Key::Block(hash)).map(|fetch| fetch.link.take());
+        if lost.is_some() {
+            self.wake_at(now + RARE_PATIENCE);
+        }
+    }
+
+    pub(super) fn wants_link_lost(&mut self, link: LinkId) {
+        for fetch in self.wants.fetches.values_mut().filter(|f| f.link == Some(link)) {
+            fetch.link = None;
+            fetch.filters.clear();
+        }
+    }
+
+    /// True exactly when a request of a client is under way on the link.
+    pub(super) fn link_has_wants(&self, link: LinkId) -> bool {
+        self.wants.fetches.values().any(|f| f.link == Some(link))
+    }
+
+    pub(super) fn tick_wants(&mut self) {
+        let now = self.now;
+        let late: Vec<Key> = self
+            .wants
+            .fetches
+            .iter()
+            .filter(|(_, f)| now >= f.since + ON_DEMAND_TIMEOUT)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in late {
+            let Some(fetch) = self.wants.fetches.remove(&key) else { continue };
+            self.wants.waiting -= fetch.waiters.len();
+            for waiter in fetch.waiters {
+                self.answer(waiter, Answer::Missing);
+            }
+        }
+        if let Some(since) = self.wants.fetches.values().map(|f| f.since).min() {
+            self.wake_at(since + ON_DEMAND_TIMEOUT);
+        }
+        self.pump_wants();
+    }
+}
