@@ -239,14 +239,14 @@ impl Backend {
     pub fn hear(&mut self, node: usize, tcp: TcpId, news: News, truth: &mut Truth) -> Result<(), String> {
         let (now, _) = self.now();
         let peer = PeerId(u64::from(tcp));
-        let Some(stub) = self.nodes[node].up.as_mut() else { return Ok(()) };
+        let Node { up: Some(stub), links, heard, .. } = &mut self.nodes[node] else { return Ok(()) };
         match news {
             News::Incoming => {
-                self.nodes[node].links.insert(tcp);
+                links.insert(tcp);
                 stub.connected(now, peer, ([127, 0, 0, 1], 1).into());
             }
             News::Bytes(bytes) => {
-                let stream = self.nodes[node].heard.entry(tcp).or_default();
+                let stream = heard.entry(tcp).or_default();
                 stream.extend_from_slice(&bytes);
                 each(stream, |message| submission(&message, truth))?;
                 stub.received(now, peer, &bytes);
@@ -270,9 +270,9 @@ impl Backend {
     /// Lets a node do what is due, and carries away what it says and what it has accepted.
     fn after(&mut self, node: usize, truth: &mut Truth) {
         let (now, _) = self.now();
-        let Some(stub) = self.nodes[node].up.as_mut() else { return };
+        let Node { up: Some(stub), told, .. } = &mut self.nodes[node] else { return };
         stub.tick(now);
-        let told = std::mem::replace(&mut self.nodes[node].told, stub.chain().mempool().arrivals());
+        let told = std::mem::replace(told, stub.chain().mempool().arrivals());
         let news: Vec<_> = stub.chain().mempool().since(told).cloned().collect();
         let mut outputs = Vec::new();
         while let Some(output) = stub.next_output() {

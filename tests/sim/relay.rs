@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use breakwater::base::{End, Instant, ShardId, UnixTime};
-use breakwater::client::Nonces;
-use breakwater::hub::brain::{Hub, HubConfig, HubEvent, Input, LinkId, NodeAddr, Output};
+use breakwater::base::{End, Instant, Nonces, ShardId, UnixTime};
+
+use breakwater::hub::{Hub, HubConfig, HubEvent, Input, LinkId, NodeAddr, Output};
+use breakwater::hub::outbox::Outbox;
 use breakwater::hub::store::{Keep, Store, StoreConfig};
 use breakwater::link::{self, Doorbell, HubEnd, ShardReport, ToHub, ToShard};
 use breakwater::shard::{Shard, ShardConfig};
@@ -56,15 +57,13 @@ struct Core {
     shard: Shard<SimKernel>,
     port: usize,
     end: HubEnd,
-    /// What found the link full.
-    outbox: VecDeque<ToShard>,
+    outbox: Outbox,
     run_at: Option<Instant>,
     ended: bool,
     report: ShardReport,
 }
 
 /// The process.
-#[derive(Debug)]
 pub struct Relay {
     net: SharedNet,
     disk: SimDisk,
@@ -166,7 +165,7 @@ impl Relay {
         };
         let shard = Shard::new(config, SimKernel::new(self.net.clone(), port), shard_end);
         let report = ShardReport::default();
-        Core { shard, port, end, outbox: VecDeque::new(), run_at: None, ended: false, report }
+        Core { shard, port, end, outbox: Outbox::new(), run_at: None, ended: false, report }
     }
 
     fn now(&self) -> (Instant, UnixTime) {
@@ -233,6 +232,11 @@ impl Relay {
     /// The hub's tip.
     pub fn tip(&self) -> Option<(u32, breakwater::wire::Hash)> {
         self.hub.as_ref().map(Hub::tip)
+    }
+
+    /// How it is set up.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     /// The disk below.
@@ -329,6 +333,8 @@ impl Relay {
 
     fn check_drained(&self) -> Result<(), String> {
         for core in &self.cores {
+            // What the shard asked for in its last turn; the end of the process does the same.
+            self.net.borrow_mut().submit_staged(core.port);
             let left = self.net.borrow().port(core.port).connections();
             if left > 0 {
                 return Err(format!("a drained shard leaves {left} connections"));
@@ -429,7 +435,12 @@ impl Relay {
                 }
                 Output::ToShard { shard, entry } => {
                     truth.told(&entry);
-                    self.cores[usize::from(shard.0)].outbox.push_back(entry);
+                    if let ToShard::FiltersTo(to) = &entry
+                        && shard.0 == 0
+                    {
+                        self.note(format_args!("hub filters to {to}"));
+                    }
+                    self.cores[usize::from(shard.0)].outbox.push(entry);
                 }
                 Output::Ready { height, hash } => {
                     self.ready += 1;
@@ -439,22 +450,20 @@ impl Relay {
             }
         }
         for core in &mut self.cores {
-            let mut pushed = false;
-            while let Some(entry) = core.outbox.pop_front() {
-                if let Err(entry) = core.end.push(entry) {
-                    core.outbox.push_front(entry);
-                    break;
-                }
-                pushed = true;
-            }
-            if pushed {
-                core.end.ring_shard();
-            }
+            core.outbox.flush(&mut core.end);
         }
     }
 
     fn event(&self, event: &HubEvent) {
-        self.note(format_args!("hub {event:?}"));
+        match event {
+            HubEvent::NodeUp { node, kind, .. } => self.note(format_args!("hub {kind:?} of {node} is up")),
+            HubEvent::NodeDown { node, kind, reason, .. } => {
+                self.note(format_args!("hub {kind:?} of {node} is down: {reason}"));
+            }
+            HubEvent::Tip { height, hash } => self.note(format_args!("hub tip {height} {}", short(hash))),
+            HubEvent::TxRefused { wtxid } => self.note(format_args!("hub refused {}", short(wtxid))),
+            other => self.note(format_args!("hub {other:?}")),
+        }
     }
 
     fn connect(&mut self, link: LinkId, node: &NodeAddr) {

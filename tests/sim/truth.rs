@@ -66,6 +66,11 @@ impl Truth {
         self.served.clear();
     }
 
+    /// True exactly when the block is in the chain that the hub gave last.
+    pub fn is_best(&self, block: &Hash) -> bool {
+        self.view.as_ref().is_some_and(|view| view.height(block).is_some())
+    }
+
     /// True exactly when the hub has said that the block's filter can be served.
     pub fn is_served(&self, block: &Hash) -> bool {
         self.served.contains(block)
