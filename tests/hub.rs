@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash as _;
-use breakwater::base::ClientRef;
 use breakwater::hub::HubEvent;
 use breakwater::hub::store::Keep;
 use breakwater::link::{Answer, ToHub, Want};
@@ -148,9 +147,15 @@ fn without_a_node_clients_are_served_from_the_store() {
     assert_eq!(world.ready, None);
     assert!(!world.services().contains(Services::NETWORK));
     let hash = *world.shard.view.as_ref().unwrap().hash(115).unwrap();
-    let (kept, old) = (world.want(Want::Block(hash)), world.want(Want::Block(*world.shard.view.as_ref().unwrap().hash(5).unwrap())));
+    let (kept, old) = (
+        world.want(Want::Block(hash)),
+        world.want(Want::Block(*world.shard.view.as_ref().unwrap().hash(5).unwrap())),
+    );
     world.run_ms(50);
-    assert_eq!(world.answer(kept), world.chains[0].as_ref().unwrap().block(&hash).unwrap().message().to_vec());
+    assert_eq!(
+        world.answer(kept),
+        world.chains[0].as_ref().unwrap().block(&hash).unwrap().message().to_vec()
+    );
     assert!(matches!(world.shard.answers[&old], Answer::Missing));
     world.start_node(0);
     world.until("ready", 60, |w| w.ready.is_some());
@@ -177,8 +182,9 @@ fn old_blocks_and_filters_are_fetched_once_for_all() {
     assert_eq!(world.node(0).counters().blocks_served, served + 1);
     let id = world.want(Want::Filters { start: 30, stop: 60 });
     world.run_ms(100);
-    let want: Vec<u8> =
-        (30..=60).flat_map(|h| world.nodes[0].as_ref().unwrap().chain().at(h).unwrap().cfilter_message().to_vec()).collect();
+    let want: Vec<u8> = (30..=60)
+        .flat_map(|h| world.nodes[0].as_ref().unwrap().chain().at(h).unwrap().cfilter_message().to_vec())
+        .collect();
     assert_eq!(world.answer(id), want);
     let id = world.want(Want::Filters { start: 150, stop: 200 });
     world.run_ms(100);
@@ -203,10 +209,10 @@ fn wants_of_unknown_things_are_missing() {
 fn submit(world: &mut World, rng: &mut SmallRng) -> (Hash, Hash) {
     let tx = world.node(0).chain_mut().make_tx(rng, 300).unwrap();
     let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
-    world.from_client(ToHub::TxAnnounced { client: client(3), inv: Inv { kind: InvKind::Wtx, hash: wtxid } });
+    world.client_says(ToHub::TxAnnounced { client: client(3), inv: Inv { kind: InvKind::Wtx, hash: wtxid } });
     world.run_ms(1);
     assert_eq!(world.shard.asks.last().unwrap().inv.hash, wtxid);
-    world.from_client(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
+    world.client_says(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
     (txid, wtxid)
 }
 
@@ -273,7 +279,7 @@ fn transactions_wait_for_a_node_that_is_away() {
     let tx = world.node(0).chain_mut().make_tx(&mut rng, 300).unwrap();
     let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
     world.kill_node(0);
-    world.from_client(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
+    world.client_says(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
     world.run(Duration::from_secs(5));
     assert!(world.shard.txs.is_empty());
     world.start_node(0);
@@ -289,7 +295,7 @@ fn a_transaction_the_node_had_already_is_found_by_asking() {
     let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
     world.node(0).chain_mut().accept_tx(&tx).unwrap();
     ready(&mut world);
-    world.from_client(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
+    world.client_says(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
     world.until("acceptance", 20, |w| w.shard.txs == [txid]);
 }
 
@@ -347,11 +353,6 @@ fn drain_tells_the_shards_and_waits_for_them() {
     world.run_ms(10);
     assert!(world.shard.draining);
     assert!(!world.hub.as_ref().unwrap().is_drained());
-    world.from_client(ToHub::Ended);
+    world.client_says(ToHub::Ended);
     assert!(world.hub.as_ref().unwrap().is_drained());
-}
-
-#[allow(unused)]
-fn origin(slot: u32) -> ClientRef {
-    ClientRef { shard: breakwater::base::ShardId(0), id: client(slot) }
 }

@@ -151,7 +151,12 @@ struct Driver<'o> {
 }
 
 impl Driver<'_> {
-    async fn turn_until_drained(&mut self, mut inbox: mpsc::Receiver<Event>, bell: &Doorbell, drain: &DrainHandle) {
+    async fn turn_until_drained(
+        &mut self,
+        mut inbox: mpsc::Receiver<Event>,
+        bell: &Doorbell,
+        drain: &DrainHandle,
+    ) {
         loop {
             self.take_events(&mut inbox);
             let more = self.take_shards();
@@ -331,7 +336,9 @@ async fn connect(link: LinkId, node: NodeAddr, events: mpsc::Sender<Event>) {
     let event = match tokio::time::timeout(NODE_CONNECT_TIMEOUT, connect_any(&node)).await {
         Ok(Ok(stream)) => Event::Connected(link, Rc::new(stream)),
         Ok(Err(error)) => Event::ConnectFailed(link, error.to_string()),
-        Err(_) => Event::ConnectFailed(link, format!("no answer within {} s", NODE_CONNECT_TIMEOUT.as_secs())),
+        Err(_) => {
+            Event::ConnectFailed(link, format!("no answer within {} s", NODE_CONNECT_TIMEOUT.as_secs()))
+        }
     };
     let _ = events.send(event).await;
 }

@@ -46,7 +46,9 @@ impl Outbox {
     /// Adds an entry.
     pub fn push(&mut self, entry: ToShard) {
         match &entry {
-            ToShard::Txs(_) | ToShard::TxsGone(_) | ToShard::AskTx(_) if self.waiting.len() >= OUTBOX_SOFT => {
+            ToShard::Txs(_) | ToShard::TxsGone(_) | ToShard::AskTx(_)
+                if self.waiting.len() >= OUTBOX_SOFT =>
+            {
                 self.dropped += 1;
                 return;
             }
@@ -92,4 +94,3 @@ impl Outbox {
         self.waiting.is_empty()
     }
 }
-

@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use crate::base::limits::{
     HANDSHAKE_TIMEOUT, NODE_PING_INTERVAL, NODE_TIMEOUT, PROTOCOL_VERSION, WTXID_RELAY_VERSION,
 };
-use crate::base::{Instant, UnixTime};
+use crate::base::{Instant, Nonces, UnixTime};
 use crate::wire::{Magic, Message, Services, Version, write};
 
 /// What a link is for.
@@ -126,7 +126,7 @@ pub enum Heard {
 pub struct Session {
     kind: LinkKind,
     magic: Magic,
-    nonce: u64,
+    nonces: Nonces,
     started: Instant,
     /// The peer's `version` has come: `peer` means something.
     greeted: bool,
@@ -148,8 +148,10 @@ pub struct Us<'a> {
     pub user_agent: &'a str,
     /// Our best height.
     pub height: u32,
+    /// The process's nonces.
+    pub nonces: Nonces,
     /// Random number of this link.
-    pub nonce: u64,
+    pub salt: u64,
 }
 
 /// Lowest version spoken with: `sendcmpct` exists (BIP152).
@@ -164,7 +166,7 @@ impl Session {
             services: Services::WITNESS,
             time: i64::try_from(unix).unwrap_or(i64::MAX),
             receiver: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            nonce: us.nonce,
+            nonce: us.nonces.make(us.salt),
             user_agent: us.user_agent.as_bytes(),
             start_height: i32::try_from(us.height).unwrap_or(i32::MAX),
             relay: kind != LinkKind::Rare,
@@ -173,7 +175,7 @@ impl Session {
         Session {
             kind,
             magic: us.magic,
-            nonce: us.nonce,
+            nonces: us.nonces,
             started: now,
             greeted: false,
             ready: false,
@@ -188,7 +190,7 @@ impl Session {
             },
             last_heard: now,
             ping: None,
-            next_nonce: us.nonce,
+            next_nonce: us.salt,
         }
     }
 
@@ -260,7 +262,7 @@ impl Session {
 
     /// The peer's `version`: is it a node one can live from?
     fn greet(&mut self, version: &Version<'_>, out: &mut Vec<u8>) -> Result<(), Break> {
-        if version.nonce == self.nonce && self.nonce != 0 {
+        if self.nonces.is_ours(version.nonce) {
             return Err(Break::OwnNonce);
         }
         if version.version < LOWEST_VERSION {

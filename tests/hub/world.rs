@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use breakwater::base::limits::{CACHE_BYTES, SEGMENT_BYTES};
-use breakwater::base::{ClientId, Instant, ShardId};
+use breakwater::base::{ClientId, Instant, Nonces, ShardId};
 use breakwater::feed::{BlockNews, ChainView};
 use breakwater::hub::store::{Keep, Store, StoreConfig};
 use breakwater::hub::{Hub, HubConfig, HubEvent, Input, LinkId, NodeAddr, Output, chain};
@@ -68,6 +68,7 @@ impl World {
             siblings: vec!["127.0.0.9:8333".parse().unwrap()],
             allow_mempool: true,
             user_agent: "/breakwater:test/".into(),
+            nonces: Nonces::new(0x1234_5678_9abc_0000),
             seed: 7,
         };
         let mut world = World {
@@ -163,7 +164,7 @@ impl World {
         }
     }
 
-    pub fn from_client(&mut self, entry: ToHub) {
+    pub fn client_says(&mut self, entry: ToHub) {
         self.give(Input::FromShard { shard: ShardId(0), entry });
     }
 
@@ -171,7 +172,7 @@ impl World {
     pub fn want(&mut self, want: Want) -> u32 {
         self.next_want += 1;
         let id = self.next_want;
-        self.from_client(ToHub::Want { client: client(1), id: WantId(id), want });
+        self.client_says(ToHub::Want { client: client(1), id: WantId(id), want });
         id
     }
 
@@ -182,7 +183,8 @@ impl World {
             self.settle();
             let wakes = self.nodes.iter().flatten().map(StubNode::next_wake);
             let hub = self.hub.as_ref().map(Hub::next_wake);
-            let next = wakes.chain(hub).min().unwrap_or(Instant::FAR).max(self.now + Duration::from_micros(100));
+            let next =
+                wakes.chain(hub).min().unwrap_or(Instant::FAR).max(self.now + Duration::from_micros(100));
             if next > end {
                 self.now = end;
                 return;
@@ -351,7 +353,8 @@ fn check_news(old: Option<&ChainView>, view: &ChainView, blocks: &[Arc<BlockNews
         assert!(blocks.is_empty(), "a block announced again");
         return;
     }
-    let fork = (0..=old.tip_height().min(view.tip_height())).rev().find(|h| old.hash(*h) == view.hash(*h)).unwrap();
+    let fork =
+        (0..=old.tip_height().min(view.tip_height())).rev().find(|h| old.hash(*h) == view.hash(*h)).unwrap();
     let told: BTreeSet<u32> = blocks.iter().map(|news| news.height).collect();
     let first = (fork + 1).max((view.tip_height() + 1).saturating_sub(64));
     assert!((first..=view.tip_height()).all(|h| told.contains(&h)), "gap in the announcement from {first}");

@@ -100,7 +100,8 @@ impl Hub {
         let now = self.now;
         self.addresses.told_at = Some(now);
         self.addresses.fresh = false;
-        let known: Vec<(SocketAddr, Known)> = self.addresses.known.iter().map(|(at, known)| (*at, *known)).collect();
+        let known: Vec<(SocketAddr, Known)> =
+            self.addresses.known.iter().map(|(at, known)| (*at, *known)).collect();
         let room = MAX_ADDR.saturating_sub(self.config.siblings.len());
         let most = (known.len() * MAX_PCT_ADDR / 100).min(room);
         let time = u32::try_from(self.unix).unwrap_or(u32::MAX);

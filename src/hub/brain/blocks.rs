@@ -90,7 +90,9 @@ impl Hub {
 
     /// True exactly when every block of the kept window is in the store or asked for.
     pub(super) fn blocks_complete(&self) -> bool {
-        self.blocks.planned && self.blocks.todo.is_empty() && !self.blocks.asked.values().any(|a| a.why == Why::Keep)
+        self.blocks.planned
+            && self.blocks.todo.is_empty()
+            && !self.blocks.asked.values().any(|a| a.why == Why::Keep)
     }
 
     /// Asks for missing blocks as far as nodes have room.
@@ -111,8 +113,15 @@ impl Hub {
     }
 
     /// Asks for a block: on `prefer` when it has room, else on any link that may have it. False when none has room.
-    pub(super) fn ask_block(&mut self, hash: Hash, why: Why, prefer: Option<LinkId>, tried: Vec<usize>) -> bool {
-        let link = prefer.filter(|l| self.has_room(*l, why)).or_else(|| self.block_source(&hash, why, &tried));
+    pub(super) fn ask_block(
+        &mut self,
+        hash: Hash,
+        why: Why,
+        prefer: Option<LinkId>,
+        tried: Vec<usize>,
+    ) -> bool {
+        let link =
+            prefer.filter(|l| self.has_room(*l, why)).or_else(|| self.block_source(&hash, why, &tried));
         let Some(link) = link else { return false };
         self.ask_block_on(link, hash, why, tried);
         true
@@ -127,7 +136,14 @@ impl Hub {
     }
 
     /// Remembers that a block has been asked for in some form.
-    pub(super) fn register_ask(&mut self, link: LinkId, node: usize, hash: Hash, why: Why, tried: Vec<usize>) {
+    pub(super) fn register_ask(
+        &mut self,
+        link: LinkId,
+        node: usize,
+        hash: Hash,
+        why: Why,
+        tried: Vec<usize>,
+    ) {
         let now = self.now;
         let deadline = now + if why == Why::Tip { TIP_BLOCK_TIMEOUT } else { NODE_TIMEOUT };
         self.wake_at(deadline);
@@ -161,7 +177,10 @@ impl Hub {
             node.synced && !tried.contains(i) && (!deep || node.services.contains(Services::NETWORK))
         });
         let links = able.filter_map(|(i, node)| Some((node.blocks_in_flight, self.nodes.ask_link(i)?)));
-        links.filter(|(_, link)| self.has_room(*link, why)).min_by_key(|(busy, _)| *busy).map(|(_, link)| link)
+        links
+            .filter(|(_, link)| self.has_room(*link, why))
+            .min_by_key(|(busy, _)| *busy)
+            .map(|(_, link)| link)
     }
 
     /// New blocks of the best chain: those near the tip are fetched at once, others join the list.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::base::ShardId;
+use crate::base::{Nonces, ShardId};
 use crate::hub::session::LinkKind;
 use crate::hub::store::Keep;
 use crate::link::{ToHub, ToShard};
@@ -43,6 +43,8 @@ pub struct HubConfig {
     pub allow_mempool: bool,
     /// Name of our software towards the node (BIP14).
     pub user_agent: String,
+    /// The process's nonces, by which it recognises a connection to itself.
+    pub nonces: Nonces,
     /// Seed of everything random: nonces, the choice of addresses.
     pub seed: u64,
 }

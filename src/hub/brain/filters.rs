@@ -216,7 +216,9 @@ impl Hub {
             return Ok(());
         };
         if sha256d(filter) != record.hash {
-            return Err(Break::Filters(format!("the filter of block {height} does not have the hash the node gave")));
+            return Err(Break::Filters(format!(
+                "the filter of block {height} does not have the hash the node gave"
+            )));
         }
         self.counters.filters += 1;
         let message = Bytes::copy_from_slice(framed);
@@ -264,7 +266,9 @@ impl Hub {
         }
         // The newest must be at hand; older ones can be had through the node.
         let lowest = known.saturating_sub(RECENT_BLOCKS as u32);
-        let Some(to) = (lowest..=known).rev().find(|h| self.filter_here(*h) || *h + NEAR < tip) else { return };
+        let Some(to) = (lowest..=known).rev().find(|h| self.filter_here(*h) || *h + NEAR < tip) else {
+            return;
+        };
         if self.filters.told.is_some_and(|told| told >= to) {
             return;
         }
@@ -311,7 +315,8 @@ impl Hub {
         }
         self.counters.filter_retries += repeated;
         let filters = &self.filters;
-        let next = [&filters.headers, &filters.tip, &filters.window].into_iter().flatten().map(|j| j.deadline);
+        let next =
+            [&filters.headers, &filters.tip, &filters.window].into_iter().flatten().map(|j| j.deadline);
         if let Some(next) = next.min() {
             self.wake_at(next);
         }

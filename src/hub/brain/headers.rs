@@ -13,7 +13,7 @@ use crate::feed::{BlockNews, ChainView};
 use crate::hub::chain::{Change, HeaderError};
 use crate::hub::session::Break;
 use crate::link::ToShard;
-use crate::wire::{Hash, HeaderList, Inv, InvKind, Magic, write};
+use crate::wire::{Hash, HashList, HeaderList, Inv, InvKind, Magic, write};
 
 /// `headers` messages in a row that do not connect before the node is left (Bitcoin Core allows 10).
 const MAX_STRAYS: u32 = 10;
@@ -77,6 +77,17 @@ impl Hub {
             self.ask_headers(link);
         }
         Ok(())
+    }
+
+    /// A node asks what we have: told truthfully, because Bitcoin Core announces compact blocks only to peers that it
+    /// knows to have the parent.
+    pub(super) fn on_getheaders(&mut self, link: LinkId, locator: HashList<'_>, stop: &Hash) {
+        let view = self.chain.view();
+        let first = view.find_fork(locator) + 1;
+        let end = view.height(stop).unwrap_or(u32::MAX).min(view.tip_height());
+        let last = end.min(first.saturating_add(MAX_HEADERS as u32 - 1));
+        let list: Vec<&[u8; 80]> = (first..=last).map_while(|height| view.header(height)).collect();
+        self.send(link, |out, magic| write::headers(out, magic, list.into_iter()));
     }
 
     fn node_synced(&mut self, node: usize) {

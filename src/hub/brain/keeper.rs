@@ -266,7 +266,8 @@ impl Hub {
             }
             Err(error) => {
                 self.counters.store_errors += 1;
-                let pause = self.keeper.retry.map_or(STORE_RETRY_FIRST, |(_, p)| (p * 2).min(STORE_RETRY_LAST));
+                let pause =
+                    self.keeper.retry.map_or(STORE_RETRY_FIRST, |(_, p)| (p * 2).min(STORE_RETRY_LAST));
                 self.keeper.retry = Some((self.now + pause, pause));
                 self.wake_at(self.now + pause);
                 self.out.push_back(Output::Event(HubEvent::StoreFailed(error.to_string())));

@@ -298,6 +298,10 @@ impl Hub {
 
     fn message(&mut self, id: LinkId, command: &Command, framed: &[u8]) -> Result<(), Break> {
         self.counters.messages_in += 1;
+        if command.name() == "reject" {
+            self.on_reject(framed.get(HEADER_LEN..).unwrap_or(&[]));
+            return Ok(());
+        }
         let message = match wire::parse(command, framed.get(HEADER_LEN..).unwrap_or(&[])) {
             Ok(message) => message,
             Err(error @ WireError::TooMany(_)) => {
@@ -330,8 +334,12 @@ impl Hub {
             Message::Block(_) => self.on_block(id, framed)?,
             Message::CmpctBlock(payload) => self.on_cmpct(id, payload)?,
             Message::BlockTxn(payload) => self.on_blocktxn(id, payload),
-            Message::CFHeaders { stop, previous, hashes, .. } => self.on_cfheaders(id, stop, previous, *hashes)?,
-            Message::CFilter { filter_type: 0, block, filter } => self.on_cfilter(id, block, filter, framed)?,
+            Message::CFHeaders { stop, previous, hashes, .. } => {
+                self.on_cfheaders(id, stop, previous, *hashes)?
+            }
+            Message::CFilter { filter_type: 0, block, filter } => {
+                self.on_cfilter(id, block, filter, framed)?
+            }
             Message::Inv(list) => self.on_inv(id, *list),
             Message::Tx(_) => self.on_tx(id, framed),
             Message::GetData(list) => self.on_getdata(id, *list),
@@ -339,10 +347,7 @@ impl Hub {
             Message::Addr(payload, count) => self.on_addr(payload, *count),
             Message::AddrV2(payload, count) => self.on_addrv2(payload, *count),
             Message::FeeFilter(rate) => self.on_fee_filter(id, *rate),
-            // The node may look for headers with us; an empty answer says that we have none to offer.
-            Message::GetHeaders { .. } => self.send(id, |out, magic| {
-                wire::write::headers(out, magic, [].into_iter());
-            }),
+            Message::GetHeaders { locator, stop } => self.on_getheaders(id, *locator, stop),
             _ => {}
         }
         Ok(())

@@ -188,9 +188,9 @@ impl Hub {
     /// The connection is there: our `version` goes out.
     pub(super) fn connected(&mut self, id: LinkId) {
         use rand::RngCore as _;
-        let nonce = self.rng.next_u64();
+        let salt = self.rng.next_u64();
         let (height, _) = self.chain.tip();
-        let us = Us { magic: self.magic, user_agent: &self.config.user_agent, height, nonce };
+        let us = Us { magic: self.magic, user_agent: &self.config.user_agent, height, nonces: self.config.nonces, salt };
         let Some(link) = self.nodes.links.get_mut(&id) else { return };
         if link.session.is_some() {
             return;
@@ -272,10 +272,8 @@ impl Hub {
             node.peer = Some(peer);
             node.last_up = Some(now);
             // An ear that could not connect while the node was away need not wait any longer.
-            node.lines[LinkKind::Ear as usize] = Line {
-                link: node.lines[LinkKind::Ear as usize].link,
-                ..Line::new()
-            };
+            node.lines[LinkKind::Ear as usize] =
+                Line { link: node.lines[LinkKind::Ear as usize].link, ..Line::new() };
             self.open_line(index, LinkKind::Ear);
             self.ask_headers(id);
             self.txs_node_up(id);

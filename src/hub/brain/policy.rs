@@ -48,7 +48,8 @@ impl Hub {
             return;
         }
         // A node that is up but has not given its headers may be ahead; it does so or is left.
-        let synced = self.nodes.list.iter().any(|n| n.synced) && self.nodes.list.iter().all(|n| n.synced || !n.is_up());
+        let synced = self.nodes.list.iter().any(|n| n.synced)
+            && self.nodes.list.iter().all(|n| n.synced || !n.is_up());
         let (height, hash) = self.chain.tip();
         if !synced || !self.tip_is_here() || !self.filters_are_here() {
             return;
@@ -61,7 +62,9 @@ impl Hub {
     fn tip_is_here(&mut self) -> bool {
         let (height, hash) = self.chain.tip();
         // A new regtest chain has its genesis block only, which nobody asks for.
-        height == 0 || self.blocks.recent.contains_key(&hash) || self.keeper.has(&super::keeper::Piece::Block(hash))
+        height == 0
+            || self.blocks.recent.contains_key(&hash)
+            || self.keeper.has(&super::keeper::Piece::Block(hash))
     }
 
     fn filters_are_here(&self) -> bool {
@@ -90,7 +93,8 @@ impl Hub {
             return;
         }
         let fee_filter = self.nodes.list.iter().filter_map(|n| n.peer.as_ref()).map(|p| p.fee_filter).min();
-        let fee_filter = fee_filter.unwrap_or_else(|| self.promise.said.as_ref().map_or(0, |said| said.fee_filter));
+        let fee_filter =
+            fee_filter.unwrap_or_else(|| self.promise.said.as_ref().map_or(0, |said| said.fee_filter));
         let policy = Policy { services: self.services(), fee_filter, mempool: self.config.allow_mempool };
         if self.promise.said.as_deref() == Some(&policy) {
             return;

@@ -14,16 +14,17 @@ use bytes::Bytes;
 
 use super::{Hub, HubEvent, LinkId, Output};
 use crate::base::limits::{
-    HEADER_LEN, MAX_ANNOUNCERS, MAX_NODE_TX_ASKED, PROBE_FIRST, TX_FETCH_TIMEOUT, TXS_PER_BATCH, TXS_TO_SHARDS,
+    HEADER_LEN, MAX_ANNOUNCERS, MAX_NODE_TX_ASKED, PROBE_FIRST, TX_FETCH_TIMEOUT, TXS_PER_BATCH,
+    TXS_TO_SHARDS,
 };
 use crate::base::{ClientId, ClientRef, Instant};
 use crate::feed::{BlockNews, TxNews};
 use crate::hub::compact::check_block;
 use crate::hub::mempool::{Gone, Inserted, Mempool};
 use crate::hub::session::LinkKind;
-use crate::hub::submissions::{Ask, Received, Submission, Submissions};
+use crate::hub::submissions::{Ask, Received, Refused, Submission, Submissions};
 use crate::link::{AskTx, ToShard};
-use crate::wire::{Hash, Inv, InvKind, InvList, Services, Tx, tx::strip_tx, write};
+use crate::wire::{Hash, Inv, InvKind, InvList, Reader, Services, Tx, WireError, tx::strip_tx, write};
 
 /// How often mempool entries are looked at for their age.
 const EXPIRE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60);
@@ -172,7 +173,8 @@ impl Hub {
 
     /// A node has accepted it: into the mempool and to the shards.
     fn tx_accepted(&mut self, message: Bytes, origin: Option<ClientRef>) {
-        let Ok(Inserted { txid, wtxid, new, gone }) = self.txs.mempool.insert(self.now, message.clone(), origin)
+        let Ok(Inserted { txid, wtxid, new, gone }) =
+            self.txs.mempool.insert(self.now, message.clone(), origin)
         else {
             return;
         };
@@ -276,8 +278,10 @@ impl Hub {
     fn tx_failed(&mut self, hash: &Hash) {
         let Some(mut asked) = self.txs.forget(hash) else { return };
         while let Some(link) = asked.others.pop() {
-            if self.nodes.ready(link).is_some() {
-                self.ask_txs(link, &[asked.inv]);
+            if let Some((_, session)) = self.nodes.ready(link) {
+                // A transaction without witness has one hash; each link announces it in its own way.
+                let kind = if session.peer().wtxid { asked.inv.kind } else { InvKind::Tx };
+                self.ask_txs(link, &[Inv { kind, hash: *hash }]);
                 if let Some(entry) = self.txs.asked.get_mut(hash) {
                     entry.others = asked.others;
                 }
@@ -302,7 +306,8 @@ impl Hub {
 
     /// The ear of a node is there: what its mempool holds is asked for, where that is offered (BIP35, BIP111).
     pub(super) fn txs_ear_up(&mut self, link: LinkId) {
-        let offered = self.nodes.ready(link).is_some_and(|(_, s)| s.peer().services.contains(Services::BLOOM));
+        let offered =
+            self.nodes.ready(link).is_some_and(|(_, s)| s.peer().services.contains(Services::BLOOM));
         if offered {
             self.send(link, |out, magic| write::empty(out, magic, "mempool"));
         }
@@ -331,8 +336,11 @@ impl Hub {
             self.txs.submissions.accepted(self.now, &wtxid);
             return;
         }
-        if self.txs.submissions.received(self.now, client, txid, wtxid, tx) == Received::New {
-            self.pump_submissions();
+        match self.txs.submissions.received(self.now, client, txid, wtxid, tx) {
+            Received::New => self.pump_submissions(),
+            Received::Duplicate => {}
+            // Not in our hands: the shards forget it, so that it may be sent again later.
+            Received::RecentlyRefused | Received::Full => self.tell_gone(txid, wtxid),
         }
         let asks = self.txs.submissions.take_asks();
         self.tell_asks(asks);
@@ -358,13 +366,16 @@ impl Hub {
     fn pump_submissions(&mut self) {
         let up = |hub: &Hub, synced: bool| {
             let nodes = 0..hub.nodes.list.len();
-            nodes.filter(|n| hub.nodes.list[*n].synced == synced).find_map(|n| hub.nodes.ready_link(n, LinkKind::Main))
+            nodes
+                .filter(|n| hub.nodes.list[*n].synced == synced)
+                .find_map(|n| hub.nodes.ready_link(n, LinkKind::Main))
         };
         // A node that has not given its headers may be behind and refuse what it does not yet understand.
         let Some(link) = up(self, true) else { return };
         let Some((_, session)) = self.nodes.ready(link) else { return };
         // Bitcoin Core takes a transaction nobody asked for; bcoin drops the peer that sends one.
-        let (direct, wtxid_relay) = (session.peer().user_agent.starts_with("/Satoshi:"), session.peer().wtxid);
+        let (direct, wtxid_relay) =
+            (session.peer().user_agent.starts_with("/Satoshi:"), session.peer().wtxid);
         while let Some(tx) = self.txs.submissions.to_submit() {
             if !self.txs.submissions.submitted(self.now, &tx.wtxid) {
                 break;
@@ -428,11 +439,8 @@ impl Hub {
         }
         let ticked = self.txs.submissions.tick(now);
         self.tell_asks(ticked.asks);
-        for refused in ticked.refused {
-            self.counters.txs_refused += 1;
-            self.txs.via.remove(&refused.wtxid);
-            self.tell_gone(refused.txid, refused.wtxid);
-            self.out.push_back(Output::Event(HubEvent::TxRefused { wtxid: refused.wtxid }));
+        for refused in &ticked.refused {
+            self.tx_refused(refused);
         }
         self.pump_submissions();
         self.tick_probes();
@@ -445,6 +453,32 @@ impl Hub {
             Some(at) if now >= at => self.flush_txs(),
             Some(at) => self.wake_at(at),
             None => {}
+        }
+    }
+
+    fn tx_refused(&mut self, refused: &Refused) {
+        self.counters.txs_refused += 1;
+        self.txs.via.remove(&refused.wtxid);
+        self.tell_gone(refused.txid, refused.wtxid);
+        self.out.push_back(Output::Event(HubEvent::TxRefused { wtxid: refused.wtxid }));
+    }
+
+    /// `reject` (BIP61, still sent by bcoin): message name, code, reason, and for a transaction its txid. Whatever cannot
+    /// be read is ignored.
+    pub(super) fn on_reject(&mut self, payload: &[u8]) {
+        let r = &mut Reader::new(payload);
+        let mut read = || -> Result<Option<Hash>, WireError> {
+            let length = r.count(12)?;
+            let of_tx = r.bytes(length)? == b"tx";
+            r.u8()?;
+            let length = r.count(256)?;
+            r.bytes(length)?;
+            Ok(if of_tx { r.array().ok() } else { None })
+        };
+        if let Ok(Some(txid)) = read()
+            && let Some(refused) = self.txs.submissions.rejected(self.now, &txid)
+        {
+            self.tx_refused(&refused);
         }
     }
 

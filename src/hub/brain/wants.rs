@@ -99,7 +99,8 @@ impl Hub {
 
     fn want_compact(&mut self, waiter: Waiter, hash: Hash) {
         let tip = self.chain.tip().0;
-        match self.blocks.recent.get(&hash).filter(|news| news.height + MAX_CMPCTBLOCK_DEPTH >= tip).cloned() {
+        match self.blocks.recent.get(&hash).filter(|news| news.height + MAX_CMPCTBLOCK_DEPTH >= tip).cloned()
+        {
             Some(news) => self.answer_memory(waiter, Some(news.cmpct.clone())),
             None => self.want_block(waiter, hash),
         }
@@ -135,7 +136,9 @@ impl Hub {
 
     fn want_filters(&mut self, waiter: Waiter, start: u32, stop: u32) {
         let known = self.chain.filters_to();
-        let Some(stop_hash) = self.chain.best_hash(stop).copied().filter(|_| known.is_some_and(|to| stop <= to)) else {
+        let Some(stop_hash) =
+            self.chain.best_hash(stop).copied().filter(|_| known.is_some_and(|to| stop <= to))
+        else {
             self.answer(waiter, Answer::Missing);
             return;
         };
@@ -208,8 +211,13 @@ impl Hub {
     /// Sends what waits, as far as there are links and they have room.
     pub(super) fn pump_wants(&mut self) {
         let now = self.now;
-        let waiting: Vec<(Key, Instant)> =
-            self.wants.fetches.iter().filter(|(_, f)| f.link.is_none()).map(|(key, f)| (*key, f.since)).collect();
+        let waiting: Vec<(Key, Instant)> = self
+            .wants
+            .fetches
+            .iter()
+            .filter(|(_, f)| f.link.is_none())
+            .map(|(key, f)| (*key, f.since))
+            .collect();
         for (key, since) in waiting {
             let height = match &key {
                 Key::Block(hash) => self.chain.height_of_known(hash).unwrap_or(0),
