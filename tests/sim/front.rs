@@ -11,7 +11,7 @@ use bitcoin::hashes::Hash as _;
 use breakwater::base::Instant;
 use breakwater::io::ListenerId;
 use breakwater::stub::MAGIC;
-use breakwater::stub::client::{Client, Kind};
+use breakwater::stub::client::{Broken, Client, Kind};
 use breakwater::wire::Hash;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -235,8 +235,17 @@ impl Front {
                     self.net.borrow_mut().note(format_args!("client {actor} < {heard}"));
                 }
                 good.map_err(complain)?;
-                guest.stub.received(now, &bytes, &mut out).map_err(|broken| complain(broken.to_string()))?;
-                guest.stub.events();
+                match guest.stub.received(now, &bytes, &mut out) {
+                    Ok(()) => _ = guest.stub.events(),
+                    // The relay said truly that it has no node; the client looks elsewhere for a while.
+                    Err(Broken::Services(_)) => {
+                        guest.back_at = Some(now + RETURN);
+                        guest.connected = false;
+                        self.hang_up(actor, false);
+                        return Ok(());
+                    }
+                    Err(broken) => return Err(complain(broken.to_string())),
+                }
             }
             News::Fin | News::Reset | News::Refused => {
                 guest.losses += 1;

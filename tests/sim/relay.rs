@@ -128,6 +128,7 @@ impl Relay {
         for repair in &opened.repairs {
             self.note(format_args!("repair: {repair}"));
         }
+        let nonces = Nonces::new(self.rng.random());
         let nodes = (0..self.setup.nodes).map(|node| NodeAddr(format!("node{node}:18444"))).collect();
         let config = HubConfig {
             network: bitcoin::Network::Regtest,
@@ -139,11 +140,11 @@ impl Relay {
             allow_mempool: false,
             user_agent: "/breakwater:sim/".into(),
             seed: self.rng.random(),
+            nonces,
         };
         self.hub = Some(Hub::new(config, store, opened, now, unix).expect("a chain of our network"));
         self.hub_bell = Doorbell::silent();
         self.ready = 0;
-        let nonces = Nonces::new(self.rng.random());
         self.cores = (0..self.setup.shards).map(|id| self.core(ShardId(id), nonces)).collect();
     }
 
@@ -232,6 +233,14 @@ impl Relay {
     /// The hub's tip.
     pub fn tip(&self) -> Option<(u32, breakwater::wire::Hash)> {
         self.hub.as_ref().map(Hub::tip)
+    }
+
+    /// The hub's counters, for a failing run.
+    pub fn describe(&self) -> String {
+        let Some(hub) = &self.hub else { return "no hub".into() };
+        let counters = hub.counters().list().into_iter().filter(|(_, _, count)| *count > 0);
+        let counters: Vec<String> = counters.map(|(name, _, count)| format!("{name} {count}")).collect();
+        format!("hub: {}\n  store: {:?}", counters.join(", "), hub.store_counters())
     }
 
     /// How it is set up.

@@ -336,7 +336,8 @@ impl World {
                 break;
             }
             if self.net.borrow().now() >= end {
-                return Err(format!("not settled after {} s of calm:\n  {}", CALM.as_secs(), open.join("\n  ")));
+                let (open, relay) = (open.join("\n  "), self.relay.describe());
+                return Err(format!("not settled after {} s of calm:\n  {open}\n  {relay}", CALM.as_secs()));
             }
         }
         let cut = self.front.cut;
