@@ -29,7 +29,7 @@
 //!   base <- wire <- feed
 //!   base, io, wire, feed <- link
 //!   link <- ring
-//!   link <- client
+//!   wire <- client
 //!   feed <- stub
 //!   admission, client, link <- shard
 //!   link <- hub

@@ -285,7 +285,16 @@ mod tests {
             ]
             .map(|error| error.to_string())
             .join("\n"),
-            @""
+            @"
+            io_uring is disabled on this host (sysctl kernel.io_uring_disabled = 1): set it to 0, or add the user to the group in kernel.io_uring_group
+            io_uring is disabled on this host (sysctl kernel.io_uring_disabled = 2): set it to 0
+            io_uring is denied by a seccomp filter (EPERM), as container runtimes do by default: run with a profile that allows io_uring_setup, io_uring_enter and io_uring_register
+            Linux 5.15 is too old: IORING_SETUP_DEFER_TASKRUN is missing; Linux 6.1 or later is needed
+            this kernel (Linux 6.12) has no io_uring: use one built with CONFIG_IO_URING
+            io_uring is denied (EACCES), though neither the sysctl nor a seccomp filter does it: look for a security module (SELinux, AppArmor)
+            not enough resources to set up io_uring (EMFILE): raise the limit of open files (ulimit -n, LimitNOFILE=)
+            not enough resources to set up io_uring (ENOMEM): free memory, or raise the limit of locked memory (ulimit -l, LimitMEMLOCK=)
+            "
         );
     }
 

@@ -1,13 +1,13 @@
 //! Sending and closing.
 //!
 //! A payload lives here until the kernel is done with it. MSG_WAITALL lets the kernel finish a send by itself; it
-//! waits by an internal poll, not in a thread. But it polls at most 128 times per operation and then moves
-//! it to a worker thread, so that a peer reading a little at a time could cost us a thread. A long payload is
+//! waits by an internal poll, not in a thread. But after 128 polls of one operation it moves it to a worker thread
+//! (APOLL_MAX_RETRY, io_uring/poll.c), which a peer reading a little at a time might bring about. A long payload is
 //! therefore sent in pieces: a piece needs far fewer polls, because a socket becomes writable a third of its
-//! buffer at a time.
+//! buffer at a time. A precaution: 16 MB in one piece to a slow reader on loopback did not get there.
 //!
 //! Closing cancels by user data, which is a look-up in the kernel; by descriptor it walks every request of the
-//! ring. Shutdown is left out because io_uring gives it to a worker thread, and the close does the same.
+//! ring: 11 against 610 us a close with 18,000 polls armed (2-core VM, Linux 6.18, loopback). Shutdown is left out because io_uring gives it to a worker thread, and the close does the same.
 
 #![allow(unsafe_code)]
 

@@ -9,6 +9,8 @@
 //! - A segment's number is never used again while the index may still name it.
 //! - Memory per message is one map entry (32 bytes and a control byte; 38 to 75 bytes with the map's slack).
 
+mod open;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
@@ -72,9 +74,10 @@ pub(super) struct Folder {
     active: Option<u32>,
     /// Number of the next new segment.
     next: u32,
-    /// Put, but not yet in the index. At most `STORE_UNSYNCED`.
+    /// Put, but not yet in the index. At most `STORE_UNSYNCED` (and what one segment holds, at start).
     pending: Vec<Entry>,
-    /// Segments with bytes that are not synced; kept open, so that the sync hears of their write errors.
+    /// Segments with bytes that are not synced; kept open, so that the sync hears of their write errors. At most
+    /// `STORE_OPEN_SEGMENTS`.
     unsynced: BTreeMap<u32, FileRef>,
     /// True exactly when a name in the folder may not survive a crash yet.
     unnamed: bool,
@@ -87,112 +90,6 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Reads the index, drops what does not fit the segments, removes what nothing points to.
-    pub(super) fn open(
-        disk: &dyn Disk,
-        name: &'static str,
-        magic: Magic,
-        segment_bytes: u64,
-        repairs: &mut Vec<String>,
-    ) -> Result<Folder, StoreError> {
-        let mut on_disk = BTreeMap::new();
-        for (file, len) in disk.list(name).named("list", name)? {
-            if let Some(Ok(number)) = file.strip_suffix(".seg").map(str::parse::<u32>) {
-                on_disk.insert(number, len);
-            } else if file == "index.tmp" {
-                disk.remove(&format!("{name}/{file}")).named("remove", &format!("{name}/{file}"))?;
-                repairs.push(format!("{name}/{file}: an unfinished index was removed"));
-            }
-        }
-        let mut places: HashMap<Key, Place> = HashMap::new();
-        // Entries that point to nothing: how many, by segment.
-        let mut lost: BTreeMap<u32, u64> = BTreeMap::new();
-        let mut next = on_disk.last_key_value().map_or(0, |(number, _)| number + 1);
-        let (index, damage) = Index::open(disk, name, |entry| {
-            next = next.max(entry.segment.saturating_add(1));
-            let place =
-                Place { height: entry.height, segment: entry.segment, offset: entry.offset, len: entry.len };
-            match on_disk.get(&entry.segment) {
-                Some(len) if place.len < VERIFIED && place.end() <= *len => {
-                    places.insert(key(entry.kind, &entry.hash), place);
-                }
-                _ => *lost.entry(entry.segment).or_default() += 1,
-            }
-        })?;
-        let mut folder = Folder {
-            name,
-            magic,
-            segment_bytes,
-            index,
-            places,
-            segments: BTreeMap::new(),
-            active: None,
-            next,
-            pending: Vec::new(),
-            unsynced: BTreeMap::new(),
-            unnamed: false,
-            handles: HashMap::new(),
-            clock: 0,
-            notes: Vec::new(),
-            damaged: 0,
-        };
-        for place in folder.places.values() {
-            let segment = folder.segments.entry(place.segment).or_default();
-            segment.len = segment.len.max(place.end());
-            segment.highest = segment.highest.max(place.height);
-            segment.sealed = lost.contains_key(&place.segment);
-        }
-        if damage.tail > 0 {
-            repairs.push(format!("{name}/index.dat: a torn tail of {} bytes was cut", damage.tail));
-        }
-        if damage.inside > 0 {
-            repairs.push(format!("{name}/index.dat: {} damaged records were dropped", damage.inside));
-        }
-        for (number, count) in &lost {
-            let what = if on_disk.contains_key(number) { "shorter than its index says" } else { "missing" };
-            repairs.push(format!("{}: {what}; {count} messages were dropped", file_name(name, *number)));
-        }
-        folder.cut_orphans(disk, &on_disk, repairs)?;
-        if damage.inside > 0 || !lost.is_empty() {
-            // On a full disk the damaged records stay until a later rewrite; they are dropped at each start.
-            let _ = folder.rewrite_index(disk, &BTreeSet::new());
-        }
-        folder.active = folder
-            .segments
-            .iter()
-            .next_back()
-            .filter(|(_, s)| !s.sealed && s.len < segment_bytes)
-            .map(|(n, _)| *n);
-        Ok(folder)
-    }
-
-    /// Removes segments without entries and cuts bytes behind the last entry of the others.
-    fn cut_orphans(
-        &self,
-        disk: &dyn Disk,
-        on_disk: &BTreeMap<u32, u64>,
-        repairs: &mut Vec<String>,
-    ) -> Result<(), StoreError> {
-        for (number, len) in on_disk {
-            let file = file_name(self.name, *number);
-            match self.segments.get(number) {
-                None => {
-                    disk.remove(&file).named("remove", &file)?;
-                    repairs.push(format!("{file}: nothing in the index points to it, removed"));
-                }
-                Some(segment) if segment.len < *len => {
-                    disk.open(&file).and_then(|f| f.set_len(segment.len)).named("cut", &file)?;
-                    repairs.push(format!(
-                        "{file}: {} bytes that were not acknowledged were cut",
-                        len - segment.len
-                    ));
-                }
-                Some(_) => {}
-            }
-        }
-        Ok(())
-    }
-
     /// True exactly when the message is here, acknowledged or not.
     pub(super) fn has(&self, kind: Kind, hash: &Hash) -> bool {
         self.places.contains_key(&key(kind, hash))
@@ -210,9 +107,7 @@ impl Folder {
         if self.has(kind, hash) {
             return Ok(());
         }
-        if self.pending.len() >= STORE_UNSYNCED {
-            self.sync(disk)?;
-        }
+        self.sync_if_many(disk)?;
         let number = self.room(disk, message.len() as u64)?;
         let file = self.handle(disk, number)?;
         let Some(segment) = self.segments.get_mut(&number) else { return Ok(()) };
@@ -249,6 +144,14 @@ impl Folder {
         self.segments.insert(number, Segment::default());
         self.active = Some(number);
         Ok(number)
+    }
+
+    /// Keeps what waits for a sync bounded, in memory and in open files.
+    fn sync_if_many(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        if self.pending.len() >= STORE_UNSYNCED || self.unsynced.len() >= STORE_OPEN_SEGMENTS {
+            self.sync(disk)?;
+        }
+        Ok(())
     }
 
     /// Acknowledges all puts: data, then names, then index.

@@ -12,6 +12,7 @@
 //! - `records`: files of fixed-size records, generations
 //! - `chain`: headers and filter records, checked at start
 //! - `index`, `folder`: segments of messages and what lies where
+//! - `recover`: messages that the index has lost
 //! - `check`: is a message what it is said to be
 //!
 //! It does not fetch, does not choose between chains and checks no proof of work. All calls block; the hub makes them.
@@ -28,7 +29,9 @@ mod error;
 mod folder;
 mod index;
 mod records;
+mod recover;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -142,10 +145,13 @@ impl Store {
         let mut chain = ChainFiles::open(&*disk, config.genesis, &mut repairs)?;
         let segment = config.segment_bytes.min(MAX_SEGMENT_BYTES);
         let cache_segment = segment.min(config.cache_bytes / CACHE_SEGMENTS);
-        let mut folder = |name, segment| Folder::open(&*disk, name, config.magic, segment, &mut repairs);
+        let (frozen, recent) = chain.split()?;
+        let known: HashMap<&Hash, u32> = (frozen.len()..).zip(&recent).map(|(n, r)| (&r.hash, n)).collect();
+        let heights = |hash: &Hash| known.get(hash).copied().or_else(|| frozen.height(hash));
+        let mut folder =
+            |name, segment| Folder::open(&*disk, name, config.magic, segment, &heights, &mut repairs);
         let (blocks, filters) = (folder("blocks", segment)?, folder("filters", segment)?);
         let cache = folder("cache", cache_segment)?;
-        let (frozen, recent) = chain.split()?;
         let store = Store {
             disk,
             config,
