@@ -80,6 +80,8 @@ pub struct Core {
     pub(super) txs: TxLog,
     pub(super) seen: Seen,
     pub(super) policy: Arc<Policy>,
+    /// True exactly when some client may have been told that filters are served: it is not to blame for asking.
+    pub(super) filters_promised: bool,
     /// The `addr` and `addrv2` messages that answer getaddr.
     pub(super) addresses: (Bytes, Bytes),
     pub(super) ops: Vec<Op>,
@@ -134,6 +136,7 @@ impl Core {
             txs: TxLog::new(config.magic),
             seen: Seen::new(SEEN_TX, config.seed),
             policy: Arc::new(Policy { services: Services::empty(), fee_filter: 0, mempool: false }),
+            filters_promised: false,
             rng: SmallRng::seed_from_u64(config.seed),
             next_report: now,
             next_seal: now,
