@@ -237,8 +237,9 @@ impl Front {
                 good.map_err(complain)?;
                 match guest.stub.received(now, &bytes, &mut out) {
                     Ok(()) => _ = guest.stub.events(),
-                    // The relay said truly that it has no node; the client looks elsewhere for a while.
-                    Err(Broken::Services(_)) => {
+                    // The relay said truly that it has no node, or so much came at once after a stall that a stub, which
+                    // keeps no branches, lost the thread: the client leaves and comes back.
+                    Err(Broken::Services(_) | Broken::Unconnected) => {
                         guest.back_at = Some(now + RETURN);
                         guest.connected = false;
                         self.hang_up(actor, false);

@@ -285,6 +285,7 @@ impl Net {
             self.note(format_args!("net {id}.{side} stalls {} ms", stall / 1_000));
             at = at + Duration::from_micros(stall);
         }
+        at = at + Duration::from_micros(self.rng.random_range(0..=self.faults.jitter_us));
         at = at.max(self.end(id, side).pipe.last_at);
         let mut rest = &data[..taken];
         let mut cuts = 0;
@@ -298,7 +299,8 @@ impl Net {
             };
             let (segment, tail) = rest.split_at(size.min(rest.len()));
             rest = tail;
-            at = at + Duration::from_micros(self.rng.random_range(0..=self.faults.jitter_us));
+            // Small, because it adds up: a stream in single bytes shall not be slower than a modem.
+            at = at + Duration::from_micros(self.rng.random_range(0..=20));
             let pipe = &mut self.end(id, side).pipe;
             pipe.flight.push_back(Segment::Data(segment.to_vec()));
             self.seq += 1;

@@ -142,8 +142,14 @@ impl Witness {
 
     fn jot(&mut self, message: &Message<'_>) {
         let text = match message {
-            Message::Headers(list) => format!("headers {} ", list.len()),
-            Message::Inv(list) => format!("inv {} ", list.len()),
+            Message::Headers(list) => {
+                let last = list.iter().last().map_or_else(|| "none".to_owned(), |header| short(&sha256d(header)));
+                format!("headers {} to {last} ", list.len())
+            }
+            Message::Inv(list) => {
+                let last = list.iter().last().map_or_else(|| "none".to_owned(), |inv| short(&inv.hash));
+                format!("inv {} to {last} ", list.len())
+            }
             Message::GetData(list) => format!("getdata {} ", list.len()),
             Message::NotFound(list) => format!("notfound {} ", list.len()),
             Message::GetCFHeaders { start, stop, .. } => format!("getcfheaders {start} {} ", short(stop)),
