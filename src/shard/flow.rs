@@ -197,7 +197,8 @@ impl Core {
         if active.waiting.is_some() {
             return Ok(false);
         }
-        let more_entries = active.entries_at < active.entries.len();
+        // What was not found is said at the end of a getdata, and that may have been a file just sent.
+        let more_entries = active.entries_at < active.entries.len() || !active.not_found.is_empty();
         if !more_entries && active.input.is_empty() {
             return Ok(false);
         }
