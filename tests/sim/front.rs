@@ -284,8 +284,8 @@ impl Front {
             }
             out.extend(guest.witness.unanswered(truth).into_iter().map(|what| format!("{who} waits for {what}")));
             for (wtxid, then) in &guest.wallet {
-                if *then == starts && guest.losses == 0 && !truth.is_accepted(wtxid) {
-                    out.push(format!("{who}: its transaction {} is with no node", short(wtxid)));
+                if *then == starts && guest.losses == 0 && !truth.is_accepted(wtxid) && !truth.is_submitted(wtxid) {
+                    out.push(format!("{who}: its transaction {} was given to no node", short(wtxid)));
                 }
             }
         }

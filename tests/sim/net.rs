@@ -284,6 +284,9 @@ impl Net {
             let stall = self.rng.random_range(low..=high);
             self.note(format_args!("net {id}.{side} stalls {} ms", stall / 1_000));
             at = at + Duration::from_micros(stall);
+            // Where nothing gets through, acknowledgements do not either: both ways stand still.
+            let back = &mut self.end(id, 1 - side).pipe;
+            back.last_at = back.last_at.max(at);
         }
         at = at + Duration::from_micros(self.rng.random_range(0..=self.faults.jitter_us));
         at = at.max(self.end(id, side).pipe.last_at);

@@ -63,7 +63,6 @@ impl Truth {
     pub fn relay_lost(&mut self) {
         self.link_losses += 1;
         self.view = None;
-        self.served.clear();
     }
 
     /// True exactly when the block is in the chain that the hub gave last.
@@ -84,6 +83,11 @@ impl Truth {
             }
             _ => Ok(()),
         }
+    }
+
+    /// True exactly when a node has been given the transaction; it may have refused it (a parent it does not know).
+    pub fn is_submitted(&self, wtxid: &Hash) -> bool {
+        self.submitted.contains_key(wtxid)
     }
 
     /// Number of transactions submitted.

@@ -132,9 +132,9 @@ impl Witness {
                 self.close(Question::BlockTxn(hash));
             }
             Message::Tx(payload) => self.transaction(payload)?,
-            Message::CFilter { block, .. } => self.filters_given(Question::CFilters(*block)),
-            Message::CFHeaders { stop, .. } => self.filters_given(Question::CFHeaders(*stop)),
-            Message::CFCheckpt { stop, .. } => self.filters_given(Question::CFCheckpt(*stop)),
+            Message::CFilter { .. } => self.filters_given(|q| matches!(q, Question::CFilters(_))),
+            Message::CFHeaders { .. } => self.filters_given(|q| matches!(q, Question::CFHeaders(_))),
+            Message::CFCheckpt { .. } => self.filters_given(|q| matches!(q, Question::CFCheckpt(_))),
             _ => {}
         }
         Ok(())
@@ -150,7 +150,10 @@ impl Witness {
                 let last = list.iter().last().map_or_else(|| "none".to_owned(), |inv| short(&inv.hash));
                 format!("inv {} to {last} ", list.len())
             }
-            Message::GetData(list) => format!("getdata {} ", list.len()),
+            Message::GetData(list) => {
+                let first = list.iter().next().map_or_else(|| "none".to_owned(), |inv| short(&inv.hash));
+                format!("getdata {} from {first} ", list.len())
+            }
             Message::NotFound(list) => format!("notfound {} ", list.len()),
             Message::GetCFHeaders { start, stop, .. } => format!("getcfheaders {start} {} ", short(stop)),
             Message::GetCFilters { start, stop, .. } => format!("getcfilters {start} {} ", short(stop)),
@@ -166,10 +169,11 @@ impl Witness {
         std::mem::take(&mut self.log)
     }
 
-    fn filters_given(&mut self, question: Question) {
+    /// While a filter is late the relay gives no answer (and counts it); the client asks again, perhaps for more. Whether
+    /// it has all filters in the end is checked with the client itself.
+    fn filters_given(&mut self, same: impl Fn(&Question) -> bool) {
         self.filters = true;
-        // A client that waited asks again; one answer is all it needs.
-        self.open.remove(&question);
+        self.open.retain(|question, _| !same(question));
     }
 
     fn transaction(&mut self, payload: &[u8]) -> Result<(), String> {
@@ -220,10 +224,14 @@ impl Witness {
         true
     }
 
-    /// Questions without an answer so far. Filters of a block that has left the best chain are answered by nobody.
+    /// Questions without an answer so far. Filters and single transactions of a block that has left the best chain are
+    /// not given.
     pub fn unanswered(&self, truth: &Truth) -> Vec<String> {
         let due = |question: &Question| match question {
-            Question::CFilters(stop) | Question::CFHeaders(stop) | Question::CFCheckpt(stop) => truth.is_best(stop),
+            Question::CFilters(block)
+            | Question::CFHeaders(block)
+            | Question::CFCheckpt(block)
+            | Question::BlockTxn(block) => truth.is_best(block),
             _ => true,
         };
         self.open.iter().filter(|(question, _)| due(question)).map(|(question, count)| format!("{count} x {}", name(question))).collect()
