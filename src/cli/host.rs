@@ -82,7 +82,8 @@ impl Host {
                 let _ = ready.send(Ok(()));
                 while shard.turn() {}
             });
-            threads.push(thread.map_err(|error| Failure::Other(format!("no thread for shard {n}: {error}")))?);
+            threads
+                .push(thread.map_err(|error| Failure::Other(format!("no thread for shard {n}: {error}")))?);
         }
         drop(ready);
         for result in started.iter().take(config.shards) {

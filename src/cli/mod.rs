@@ -5,6 +5,7 @@
 
 mod demo;
 mod host;
+mod observe;
 mod run;
 
 use std::path::PathBuf;
@@ -189,10 +190,7 @@ impl RunArgs {
         set("nodes", list(self.node));
         set("listen", list(self.listen));
         set("data_dir", self.data_dir.map(Value::String));
-        set(
-            "keep",
-            self.keep.map(|text| text.parse().map_or(Value::String(text.clone()), Value::Integer)),
-        );
+        set("keep", self.keep.map(|text| text.parse().map_or(Value::String(text.clone()), Value::Integer)));
         set("shards", self.shards.map(Value::Integer));
         set("max_clients", self.max_clients.map(Value::Integer));
         set("log_format", self.log_format.map(Value::String));
@@ -213,7 +211,8 @@ fn show_plan(args: PlanArgs) -> Result<(), Failure> {
     if args.config.is_none() {
         flags.insert("nodes".to_string(), Value::Array(vec![Value::String("127.0.0.1:8333".into())]));
     }
-    let config = load(args.config, flags)?;
+    let mut config = load(args.config, flags)?;
+    config.fit(run::file_limit()?);
     let plan = plan::plan(
         u64::from(config.max_clients),
         config.shards as u64,
@@ -241,7 +240,9 @@ fn duration(text: &str) -> Result<std::time::Duration, Failure> {
         .and_then(|(factor, n)| n.checked_mul(factor))
         .filter(|seconds| (1..=86_400).contains(seconds))
         .map(std::time::Duration::from_secs)
-        .ok_or_else(|| Failure::Usage(format!("--for is {text}, expected a time from 1s to 24h such as 60s or 5m")))
+        .ok_or_else(|| {
+            Failure::Usage(format!("--for is {text}, expected a time from 1s to 24h such as 60s or 5m"))
+        })
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Threads that serve clients.
     pub shards: usize,
-    /// Clients in all.
+    /// Clients in all; 0 until [`Config::fit`] has chosen.
     pub max_clients: u32,
     /// Connections per address and shard; 0 for no limit.
     pub max_per_address: u32,
@@ -109,9 +109,9 @@ impl Config {
         }
         given.extend(flags);
         if let Some(key) = given.keys().find(|key| !known.contains(key)) {
-            let nearest = known.iter().max_by(|a, b| {
-                strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key))
-            });
+            let nearest = known
+                .iter()
+                .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
             let hint = nearest.map_or(String::new(), |n| format!(", did you mean `{n}`?"));
             return Err(ConfigError::UnknownKey { key: key.clone(), hint });
         }
@@ -135,7 +135,7 @@ impl Config {
             keep: keys.keep("keep")?,
             cache_bytes: keys.integer("cache_mb", 16, 1 << 30)? * 1_000_000,
             shards: shards(keys.integer("shards", 0, MAX_SHARDS as u64)?),
-            max_clients: keys.integer("max_clients", 1, 1 << 23)? as u32,
+            max_clients: keys.integer("max_clients", 0, 1 << 23)? as u32,
             max_per_address: keys.integer("max_per_address", 0, u64::from(u32::MAX))? as u32,
             tx_interval: Duration::from_millis(keys.integer("tx_interval_ms", 0, 60_000)?),
             mempool_bytes: keys.integer("mempool_mb", 1, 1 << 20)? as usize * 1_000_000,
@@ -176,13 +176,26 @@ impl Config {
         self.data_dir.join(network_name(self.network))
     }
 
+    /// Chooses `max_clients` where the operator left it to us: what the shards' rings can hold with this limit of open
+    /// files, at most [`DEFAULT_CLIENTS`].
+    pub fn fit(&mut self, file_limit: u64) {
+        if self.max_clients == 0 {
+            let room = file_limit.saturating_mul(self.shards as u64);
+            self.max_clients = room.min(u64::from(DEFAULT_CLIENTS)) as u32;
+        }
+    }
+
     /// Clients of one shard, rounded up.
     pub fn clients_per_shard(&self) -> u32 {
         self.max_clients.div_ceil(self.shards as u32)
     }
 }
 
-const _: () = assert!(8_000_000 > MAX_MESSAGE + FILE_CHUNK, "the least buffer_mb carries the largest message");
+/// Most clients when the operator has named no number.
+pub const DEFAULT_CLIENTS: u32 = 100_000;
+
+const _: () =
+    assert!(8_000_000 > MAX_MESSAGE + FILE_CHUNK, "the least buffer_mb carries the largest message");
 
 fn shards(asked: u64) -> usize {
     match asked {
@@ -192,7 +205,8 @@ fn shards(asked: u64) -> usize {
 }
 
 fn is_host_port(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
 /// The port a network's nodes listen on by default.
@@ -220,7 +234,8 @@ pub fn network_name(network: Network) -> &'static str {
 
 fn parse(path: &str, text: &str) -> Result<Table, ConfigError> {
     text.parse::<Table>().map_err(|error| {
-        let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let line =
+            error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let error = format!("line {line}: {}", error.message().replace('\n', " "));
         ConfigError::Syntax { path: path.to_string(), error }
     })
@@ -254,9 +269,7 @@ impl Keys<'_> {
 
     fn strings(&self, key: &'static str, expected: &str) -> Result<Vec<String>, ConfigError> {
         let list = self.0.get(key).and_then(Value::as_array).ok_or_else(|| self.error(key, expected))?;
-        list.iter()
-            .map(|v| v.as_str().map(String::from).ok_or_else(|| self.error(key, expected)))
-            .collect()
+        list.iter().map(|v| v.as_str().map(String::from).ok_or_else(|| self.error(key, expected))).collect()
     }
 
     fn addresses(&self, key: &'static str) -> Result<Vec<SocketAddr>, ConfigError> {
@@ -329,10 +342,22 @@ mod tests {
         for (text, want) in [
             ("max_client = 3", "configuration key `max_client` is unknown, did you mean `max_clients`?"),
             ("shards = 5000", "configuration key `shards` is 5000, expected a whole number from 0 to 1024"),
-            ("shards = \"two\"", "configuration key `shards` is \"two\", expected a whole number from 0 to 1024"),
-            ("keep = \"some\"", "configuration key `keep` is \"some\", expected \"all\", or a number of blocks from 1 to 10000000"),
-            ("network = \"bitcoin\"", "configuration key `network` is \"bitcoin\", expected one of \"mainnet\", \"testnet4\", \"signet\", \"regtest\""),
-            ("listen = [\"localhost\"]", "configuration key `listen` is \"localhost\", expected a list of ADDRESS:PORT, IPv6 addresses in brackets"),
+            (
+                "shards = \"two\"",
+                "configuration key `shards` is \"two\", expected a whole number from 0 to 1024",
+            ),
+            (
+                "keep = \"some\"",
+                "configuration key `keep` is \"some\", expected \"all\", or a number of blocks from 1 to 10000000",
+            ),
+            (
+                "network = \"bitcoin\"",
+                "configuration key `network` is \"bitcoin\", expected one of \"mainnet\", \"testnet4\", \"signet\", \"regtest\"",
+            ),
+            (
+                "listen = [\"localhost\"]",
+                "configuration key `listen` is \"localhost\", expected a list of ADDRESS:PORT, IPv6 addresses in brackets",
+            ),
             ("nodes = [\"nowhere\"]", "configuration key `nodes` is \"nowhere\", expected HOST:PORT"),
         ] {
             assert_eq!(load(text).unwrap_err(), want);

@@ -9,6 +9,7 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
 
 use crate::base::{End, Fault, ShardId};
+use crate::hub::{Hub, HubCounters};
 use crate::link::ShardReport;
 use crate::shard::counters::NAMES;
 
@@ -28,7 +29,16 @@ const GAUGES: [(&str, &str); 3] = [
     ("buffer_bytes", "Bytes of buffers in use."),
 ];
 
-/// Every metric of the shards: name, labels, description.
+const HUB_GAUGES: [(&str, &str); 6] = [
+    ("tip_height", "Height of the best chain's tip."),
+    ("mempool_transactions", "Transactions in the mempool."),
+    ("mempool_bytes", "Bytes of transactions in the mempool."),
+    ("store_blocks", "Blocks in the store."),
+    ("store_block_bytes", "Bytes of blocks in the store."),
+    ("store_cache_bytes", "Bytes of blocks and filters fetched on demand in the disk cache."),
+];
+
+/// Every metric: name, labels, description.
 pub fn documented() -> Vec<(String, &'static str, String)> {
     let counters = NAMES.iter().chain(&KERNEL);
     let mut list: Vec<_> = counters
@@ -45,6 +55,17 @@ pub fn documented() -> Vec<(String, &'static str, String)> {
         "Messages dropped without ending the client, by fault; the faults are those of base::Fault.".into(),
     ));
     list.extend(GAUGES.map(|(name, text)| (format!("breakwater_{name}"), "shard", text.to_string())));
+    let hub = HubCounters::default().list();
+    list.extend(
+        hub.iter()
+            .map(|(name, text, _)| (format!("breakwater_hub_{name}_total"), "", text.trim().to_string())),
+    );
+    list.push((
+        "breakwater_hub_outbox_dropped_total".into(),
+        "",
+        "Announcements dropped because a shard was too far behind.".into(),
+    ));
+    list.extend(HUB_GAUGES.map(|(name, text)| (format!("breakwater_hub_{name}"), "", text.to_string())));
     list
 }
 
@@ -58,8 +79,9 @@ pub fn start(address: SocketAddr) -> Result<(), String> {
         .build()
         .map_err(|error| format!("metrics: no runtime: {error}"))?;
     // Bound here once, so that a bad address is an error of start-up and not a line in the log.
-    std::net::TcpListener::bind(address)
-        .map_err(|error| format!("configuration key `metrics` is {address}, expected a free address: {error}"))?;
+    std::net::TcpListener::bind(address).map_err(|error| {
+        format!("configuration key `metrics` is {address}, expected a free address: {error}")
+    })?;
     let (recorder, exporter) = {
         let _inside = runtime.enter();
         PrometheusBuilder::new().with_http_listener(address).build().map_err(|e: BuildError| e.to_string())?
@@ -105,7 +127,8 @@ pub fn publish(shard: ShardId, report: &ShardReport) {
         counter!("breakwater_ends_total", "shard" => shard.clone(), "reason" => end.label()).absolute(*value);
     }
     for (fault, value) in Fault::ALL.iter().zip(&report.faults) {
-        counter!("breakwater_faults_total", "shard" => shard.clone(), "fault" => fault.label()).absolute(*value);
+        counter!("breakwater_faults_total", "shard" => shard.clone(), "fault" => fault.label())
+            .absolute(*value);
     }
     let gauges = [f64::from(report.clients), f64::from(report.ready), report.buffer_bytes as f64];
     for ((name, _), value) in GAUGES.iter().zip(gauges) {
@@ -113,9 +136,23 @@ pub fn publish(shard: ShardId, report: &ShardReport) {
     }
 }
 
-/// Publishes named totals of the hub: name without prefix, value.
-pub fn publish_hub(totals: &[(&'static str, u64)]) {
-    for (name, value) in totals {
-        counter!(format!("breakwater_{name}_total")).absolute(*value);
+/// Publishes the hub's totals. `dropped`: entries for shards dropped because they were slow.
+pub fn publish_hub(hub: &Hub, dropped: u64) {
+    for (name, _, value) in hub.counters().list() {
+        counter!(format!("breakwater_hub_{name}_total")).absolute(value);
+    }
+    counter!("breakwater_hub_outbox_dropped_total").absolute(dropped);
+    let (transactions, bytes) = hub.mempool_size();
+    let store = hub.store_counters();
+    let values = [
+        f64::from(hub.tip().0),
+        transactions as f64,
+        bytes as f64,
+        store.blocks as f64,
+        store.block_bytes as f64,
+        store.cache_bytes as f64,
+    ];
+    for ((name, _), value) in HUB_GAUGES.iter().zip(values) {
+        gauge!(format!("breakwater_hub_{name}")).set(value);
     }
 }

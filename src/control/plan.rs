@@ -76,7 +76,8 @@ impl Plan {
             let total = human(row.total());
             let _ = writeln!(out, "{:<62} {:>10} x {:>12} = {:>12}", row.what, row.count, row.each, total);
         }
-        let _ = writeln!(out, "{:<62} {:>40}", "in all, with every bound reached at once", human(self.total()));
+        let _ =
+            writeln!(out, "{:<62} {:>40}", "in all, with every bound reached at once", human(self.total()));
         let _ = writeln!(out, "{:<62} {:>40}", "our memory per idle client, bytes", self.user_per_client);
         out
     }

@@ -38,7 +38,7 @@ use io_uring::{cqueue, opcode, types};
 use slotmap::{DefaultKey, SlotMap};
 
 pub use probe::{KernelFeatures, ProbeError, probe};
-pub use setup::{RingConfig, RingError};
+pub use setup::{RingConfig, RingError, raise_file_limit};
 pub use socket::reserve;
 
 use self::accept::Listener;

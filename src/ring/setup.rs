@@ -237,3 +237,23 @@ fn register_files(ring: &IoUring, max_clients: u32) -> Result<(), RingError> {
     }
     Err(RingError::FileTable { max_clients, source })
 }
+
+/// Raises the soft limit of open files to the hard one and returns it: a ring's file table may not be larger.
+///
+/// # Errors
+/// getrlimit(2) or setrlimit(2) failed.
+pub fn raise_file_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    #[allow(unsafe_code)]
+    // SAFETY: both calls get a valid pointer to a limit of ours.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur = limit.rlim_max;
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(limit.rlim_cur)
+}

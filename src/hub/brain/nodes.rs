@@ -190,7 +190,13 @@ impl Hub {
         use rand::RngCore as _;
         let salt = self.rng.next_u64();
         let (height, _) = self.chain.tip();
-        let us = Us { magic: self.magic, user_agent: &self.config.user_agent, height, nonces: self.config.nonces, salt };
+        let us = Us {
+            magic: self.magic,
+            user_agent: &self.config.user_agent,
+            height,
+            nonces: self.config.nonces,
+            salt,
+        };
         let Some(link) = self.nodes.links.get_mut(&id) else { return };
         if link.session.is_some() {
             return;

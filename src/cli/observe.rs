@@ -1,0 +1,72 @@
+//! What the hub tells becomes log lines and metrics.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::ShardId;
+use crate::control::metrics;
+use crate::hub::driver::Observer;
+use crate::hub::{Hub, HubEvent};
+use crate::link::ShardReport;
+use crate::wire::{self, Hash};
+
+/// The observer of `breakwater run`.
+#[derive(Debug)]
+pub(super) struct Log {
+    addresses: Arc<[SocketAddr]>,
+}
+
+impl Log {
+    /// `addresses`: where clients connect, for the line that says so.
+    pub(super) fn new(addresses: Arc<[SocketAddr]>) -> Log {
+        Log { addresses }
+    }
+}
+
+impl Observer for Log {
+    fn event(&mut self, event: &HubEvent) {
+        match event {
+            HubEvent::NodeUp { node, kind, user_agent, services, height } => {
+                let kind = kind.label();
+                tracing::info!(event = %"node_up", %node, kind, user_agent, services, height, "node connected");
+            }
+            HubEvent::NodeDown { node, kind, reason, refused } => {
+                let kind = kind.label();
+                if *refused {
+                    tracing::warn!(event = %"node_left", %node, kind, reason, "node left");
+                } else {
+                    tracing::info!(event = %"node_down", %node, kind, reason, "node lost");
+                }
+            }
+            HubEvent::Tip { height, hash } => {
+                tracing::info!(event = %"tip", height, hash = wire::display(hash), "new tip");
+            }
+            HubEvent::Reorg { fork_height, disconnected, connected } => {
+                tracing::warn!(event = %"reorg", fork_height, disconnected, connected, "reorganisation");
+            }
+            HubEvent::Repair(text) => tracing::warn!(event = %"repair", "store repaired: {text}"),
+            HubEvent::Damage(text) => tracing::warn!(event = %"damage", "store damaged: {text}"),
+            HubEvent::StoreFailed(text) => tracing::error!(event = %"store_failed", "{text}"),
+            HubEvent::StoreBack => tracing::info!(event = %"store_back", "the store writes again"),
+            HubEvent::TxRefused { wtxid } => {
+                tracing::debug!(event = %"tx_refused", wtxid = wire::display(wtxid), "no node accepted the transaction");
+            }
+            HubEvent::OpenWithoutNode => {
+                tracing::warn!(event = %"open_without_node", "no node answers: clients are served from the store");
+            }
+        }
+    }
+
+    fn ready(&mut self, height: u32, hash: &Hash) {
+        let listen = self.addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
+        tracing::info!(event = %"ready", %listen, height, hash = wire::display(hash), "clients are accepted");
+    }
+
+    fn report(&mut self, shard: ShardId, report: &ShardReport) {
+        metrics::publish(shard, report);
+    }
+
+    fn second(&mut self, hub: &Hub, dropped: u64) {
+        metrics::publish_hub(hub, dropped);
+    }
+}

@@ -1,0 +1,120 @@
+//! `breakwater run`: checks the host, opens the store, starts the shards, runs the hub on this thread.
+
+use std::sync::Arc;
+
+use super::Failure;
+use super::host::Host;
+use super::observe::Log;
+use crate::base::Nonces;
+use crate::control::config::{Config, network_name};
+use crate::control::{logs, metrics};
+use crate::hub::driver::{self, DrainHandle};
+use crate::hub::store::{FolderDisk, Store, StoreConfig};
+use crate::hub::{Hub, HubConfig, NodeAddr};
+use crate::ring;
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) fn run(mut config: Config) -> Result<(), Failure> {
+    logs::start(config.log_json, config.log_level);
+    ring::probe().map_err(|error| Failure::Other(error.to_string()))?;
+    config.fit(file_limit()?);
+    if let Some(address) = config.metrics {
+        metrics::start(address).map_err(Failure::Other)?;
+    }
+    let seed = rand::random();
+    let nonces = Nonces::new(rand::random());
+    // The store first: a folder that cannot be used is known before a port is taken.
+    let store = open_store(&config)?;
+    let host = Host::start(&config, nonces, seed)?;
+    let addresses = Arc::from(host.addresses.clone());
+    let (links, bell, threads, _reserved) = host.split();
+    let drain = DrainHandle::new(bell.clone());
+    on_signal(drain.clone())?;
+    tracing::info!(
+        event = %"start",
+        network = network_name(config.network),
+        shards = config.shards,
+        max_clients = config.max_clients,
+        "breakwater {}",
+        env!("CARGO_PKG_VERSION")
+    );
+    let hub_config = hub_config(&config, seed, nonces);
+    let mut log = Log::new(addresses);
+    let (store, opened) = store;
+    let make = |now, unix| {
+        Hub::new(hub_config, store, opened, now, unix)
+            .map_err(|error| Failure::Other(format!("store: {error}")))
+    };
+    let result = driver::run(make, links, bell, drain, &mut log);
+    Host::join(threads);
+    result?;
+    tracing::info!(event = %"end", "all clients closed, the store is synced");
+    Ok(())
+}
+
+/// The limit of open files, raised as far as it goes.
+pub(super) fn file_limit() -> Result<u64, Failure> {
+    ring::raise_file_limit().map_err(|error| Failure::Other(format!("the limit of open files: {error}")))
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::Other(format!("the hub cannot run: {error}"))
+    }
+}
+
+/// The hub's part of the configuration.
+pub(super) fn hub_config(config: &Config, seed: u64, nonces: Nonces) -> HubConfig {
+    HubConfig {
+        network: config.network,
+        nodes: config.nodes.iter().cloned().map(NodeAddr).collect(),
+        shards: config.shards as u16,
+        keep: config.keep,
+        mempool_bytes: config.mempool_bytes,
+        siblings: config.siblings.clone(),
+        allow_mempool: config.allow_mempool,
+        user_agent: config.user_agent.clone(),
+        seed,
+        nonces,
+    }
+}
+
+/// Opens the network's store, one process at a time.
+pub(super) fn open_store(config: &Config) -> Result<(Store, crate::hub::store::Opened), Failure> {
+    let dir = config.network_dir();
+    let name = dir.display();
+    let disk =
+        FolderDisk::open(&dir).map_err(|error| Failure::Other(format!("data folder {name}: {error}")))?;
+    let mut genesis = [0; 80];
+    let header = bitcoin::consensus::serialize(&bitcoin::constants::genesis_block(config.network).header);
+    genesis.copy_from_slice(header.get(..80).unwrap_or(&[0; 80]));
+    let store = StoreConfig {
+        magic: config.magic(),
+        genesis,
+        keep: config.keep,
+        cache_bytes: config.cache_bytes,
+        segment_bytes: crate::base::limits::SEGMENT_BYTES,
+    };
+    Store::open(Box::new(disk), store).map_err(|error| Failure::Other(format!("data folder {name}: {error}")))
+}
+
+/// SIGTERM and SIGINT drain; the thread that waits for them ends with the process.
+fn on_signal(drain: DrainHandle) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error: std::io::Error| Failure::Other(format!("signals cannot be handled: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let (mut term, mut int) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?)
+    };
+    let wait = async move {
+        let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" };
+        tracing::info!(event = %"drain", signal = name, "draining");
+        drain.drain();
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || runtime.block_on(wait))
+        .map_err(failed)?;
+    Ok(())
+}
