@@ -136,9 +136,17 @@ impl BlockLog {
             return Announcement { cursor: to, message: message.clone(), missed, alone: *alone };
         }
         let start = end.saturating_sub(behind as usize);
-        // A block that a reorganisation has removed since is skipped; what remains is continuous.
-        let live = |e: &&Arc<BlockNews>| view.hash(e.height) == Some(&e.hash);
-        let live: Vec<&Arc<BlockNews>> = self.entries.range(start..end).filter(live).collect();
+        // A block that a reorganisation has removed since is skipped, and so is the earlier mention of one that a second
+        // reorganisation has brought back: what remains is continuous.
+        let mut live: Vec<&Arc<BlockNews>> = Vec::new();
+        for entry in self.entries.range(start..end).rev() {
+            if view.hash(entry.height) == Some(&entry.hash)
+                && live.last().is_none_or(|e| entry.height < e.height)
+            {
+                live.push(entry);
+            }
+        }
+        live.reverse();
         let message = live.last().map(|last| match (live.len(), form) {
             _ if missed => last.inv_message.clone(),
             (_, Form::Inv) => self.invs(&live),
@@ -263,6 +271,23 @@ mod tests {
             assert_eq!((many.message.unwrap(), many.alone), (news[19].inv_message.clone(), true));
             assert!(!many.missed);
         }
+    }
+
+    #[test]
+    fn a_branch_that_comes_back_is_named_once() {
+        let (_, old) = chain(6, 3, 1);
+        let (_, other) = chain(7, 3, 2);
+        let (view, back) = chain(8, 3, 1);
+        let mut log = BlockLog::new(MAGIC);
+        let cursor = log.head();
+        for news in [&old[3..], &other[3..], &back[3..]] {
+            log.append(news);
+        }
+        let told = log.announce(cursor, log.head(), Form::Headers, &view).message.unwrap();
+        let Step::Message { command, payload, .. } = split(MAGIC, &told) else { panic!("{told:?}") };
+        let Ok(Message::Headers(list)) = parse(&command, payload) else { panic!("{command:?}") };
+        let named: Vec<_> = list.iter().map(|header| sha256d(header)).collect();
+        assert_eq!(named, back[3..].iter().map(|news| news.hash).collect::<Vec<_>>());
     }
 
     #[test]
