@@ -76,7 +76,9 @@ fn try_seed(seed: u64, print: bool) -> Result<Outcome, String> {
 }
 
 fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}: not a number")))
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}: not a number")))
 }
 
 #[test]
@@ -120,13 +122,19 @@ fn a_thousand_seeds() {
         sum(|o| u64::from(o.starts)),
     );
     // A storm in which nothing happens proves nothing.
-    assert!(seeds < 50 || (sum(|o| o.cut) > 0 && sum(|o| o.tx_invs) > 0 && sum(|o| o.submissions as u64) > 0));
+    assert!(
+        seeds < 50 || (sum(|o| o.cut) > 0 && sum(|o| o.tx_invs) > 0 && sum(|o| o.submissions as u64) > 0)
+    );
 }
 
 #[test]
 fn the_same_seed_is_the_same_world() {
     for seed in 1..=5 {
-        let run = || try_seed(seed, false).map(|outcome| (outcome.hash, outcome.lines)).unwrap_or_else(|why| panic!("{why}"));
+        let run = || {
+            try_seed(seed, false)
+                .map(|outcome| (outcome.hash, outcome.lines))
+                .unwrap_or_else(|why| panic!("{why}"))
+        };
         assert_eq!(run(), run(), "seed {seed}");
     }
 }

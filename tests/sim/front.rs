@@ -9,6 +9,7 @@ use std::time::Duration;
 use bitcoin::Transaction;
 use bitcoin::hashes::Hash as _;
 use breakwater::base::Instant;
+use breakwater::base::limits::WAITING_TX_EXPIRY;
 use breakwater::io::ListenerId;
 use breakwater::stub::MAGIC;
 use breakwater::stub::client::{Broken, Client, Kind};
@@ -36,8 +37,8 @@ struct Guest {
     reading: bool,
     /// When it connects anew; `None` while connected.
     back_at: Option<Instant>,
-    /// Transactions given to it, with the starts of the relay counted then.
-    wallet: Vec<(Hash, u32)>,
+    /// Transactions given to it, with the starts of the relay counted then, and when.
+    wallet: Vec<(Hash, u32, Instant)>,
     /// Connections it has lost since its last transaction was given to it.
     losses: u32,
 }
@@ -97,10 +98,14 @@ impl Front {
     }
 
     fn connect(&mut self, actor: u64) {
-        let peer = ([127, 0, self.rng.random_range(0..4), self.rng.random_range(1..250)], 10_000 + actor as u16).into();
+        let peer =
+            ([127, 0, self.rng.random_range(0..4), self.rng.random_range(1..250)], 10_000 + actor as u16)
+                .into();
         let tcp = self.net.borrow_mut().connect(actor, To::Listener(ListenerId(0)), peer);
         let guest = self.guests.get_mut(&actor).expect("a client of ours");
-        self.net.borrow_mut().note(format_args!("client {actor} {:?} connects = net {tcp}", guest.stub.kind()));
+        self.net
+            .borrow_mut()
+            .note(format_args!("client {actor} {:?} connects = net {tcp}", guest.stub.kind()));
         (guest.tcp, guest.connected, guest.back_at, guest.reading) = (Some(tcp), false, None, true);
         guest.witness = Witness::default();
     }
@@ -158,7 +163,7 @@ impl Front {
             let guest = self.guests.get_mut(&actor).expect("a client of ours");
             let mut out = Vec::new();
             guest.stub.submit(tx, &mut out);
-            guest.wallet.push((wtxid, starts));
+            guest.wallet.push((wtxid, starts, self.net.borrow().now()));
             guest.losses = 0;
             self.net.borrow_mut().note(format_args!("client {actor} submits {}", short(&wtxid)));
             self.say(actor, &out);
@@ -282,9 +287,18 @@ impl Front {
             {
                 out.push(format!("{who} has filters to {:?} of {height}", guest.stub.filters_to()));
             }
-            out.extend(guest.witness.unanswered(truth).into_iter().map(|what| format!("{who} waits for {what}")));
-            for (wtxid, then) in &guest.wallet {
-                if *then == starts && guest.losses == 0 && !truth.is_accepted(wtxid) && !truth.is_submitted(wtxid) {
+            out.extend(
+                guest.witness.unanswered(truth).into_iter().map(|what| format!("{who} waits for {what}")),
+            );
+            for (wtxid, then, at) in &guest.wallet {
+                // After a jump of the clock it may have expired while it waited for a node.
+                let waits = self.net.borrow().now().since(*at) < WAITING_TX_EXPIRY;
+                if waits
+                    && *then == starts
+                    && guest.losses == 0
+                    && !truth.is_accepted(wtxid)
+                    && !truth.is_submitted(wtxid)
+                {
                     out.push(format!("{who}: its transaction {} was given to no node", short(wtxid)));
                 }
             }

@@ -52,7 +52,8 @@ impl Truth {
             ToShard::FiltersTo(to) => {
                 let Some(view) = &self.view else { return };
                 let hashes = (0..=*to).rev().filter_map(|height| view.hash(height));
-                let new: Vec<Hash> = hashes.take_while(|hash| !self.served.contains(*hash)).copied().collect();
+                let new: Vec<Hash> =
+                    hashes.take_while(|hash| !self.served.contains(*hash)).copied().collect();
                 self.served.extend(new);
             }
             _ => {}

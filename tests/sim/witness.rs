@@ -143,7 +143,8 @@ impl Witness {
     fn jot(&mut self, message: &Message<'_>) {
         let text = match message {
             Message::Headers(list) => {
-                let last = list.iter().last().map_or_else(|| "none".to_owned(), |header| short(&sha256d(header)));
+                let last =
+                    list.iter().last().map_or_else(|| "none".to_owned(), |header| short(&sha256d(header)));
                 format!("headers {} to {last} ", list.len())
             }
             Message::Inv(list) => {
@@ -177,7 +178,8 @@ impl Witness {
     }
 
     fn transaction(&mut self, payload: &[u8]) -> Result<(), String> {
-        let tx: bitcoin::Transaction = deserialize(payload).map_err(|e| format!("a tx that does not decode: {e}"))?;
+        let tx: bitcoin::Transaction =
+            deserialize(payload).map_err(|e| format!("a tx that does not decode: {e}"))?;
         let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
         if !self.close(Question::Data(txid)) && !self.close(Question::Data(wtxid)) {
             return Err(format!("transaction {} that was not asked for", short(&txid)));
@@ -205,7 +207,10 @@ impl Witness {
             return Err(format!("block {} announced by {form} before a node accepted it", short(hash)));
         };
         if self.filters && !truth.is_served(hash) {
-            return Err(format!("block {} at {height} announced by {form} to a filter client before its filter", short(hash)));
+            return Err(format!(
+                "block {} at {height} announced by {form} to a filter client before its filter",
+                short(hash)
+            ));
         }
         Ok(())
     }
@@ -234,7 +239,11 @@ impl Witness {
             | Question::BlockTxn(block) => truth.is_best(block),
             _ => true,
         };
-        self.open.iter().filter(|(question, _)| due(question)).map(|(question, count)| format!("{count} x {}", name(question))).collect()
+        self.open
+            .iter()
+            .filter(|(question, _)| due(question))
+            .map(|(question, count)| format!("{count} x {}", name(question)))
+            .collect()
     }
 }
 
@@ -261,7 +270,8 @@ pub fn each(
             Step::Need(_) => break Ok(()),
             Step::Message { command, payload, used } => {
                 at += used;
-                let parsed = wire::parse(&command, payload).map_err(|e| format!("bad {}: {e}", command.name()));
+                let parsed =
+                    wire::parse(&command, payload).map_err(|e| format!("bad {}: {e}", command.name()));
                 if let Err(error) = parsed.and_then(&mut handle) {
                     break Err(error);
                 }
