@@ -114,11 +114,11 @@ impl Core {
         let told = self.blocks.announce(cursor, to, form, &self.view);
         let Some(client) = self.clients.get_mut(id) else { return false };
         client.blocks = told.cursor;
-        if told.missed {
-            // It hears of the tip alone and asks for what lies between.
+        if told.alone {
+            // It hears of the tip alone and asks for what lies between; until then it hears by inv.
             client.flags.remove(Flags::SYNCED);
-            self.counters.block_log_missed += 1;
         }
+        self.counters.block_log_missed += u64::from(told.missed);
         let Some(message) = told.message else { return false };
         self.counters.block_announcements += 1;
         self.send(id, Payload::Shared(message));

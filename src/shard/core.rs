@@ -81,6 +81,8 @@ pub struct Core {
     pub(super) seen: Seen,
     pub(super) heard: Heard,
     pub(super) policy: Arc<Policy>,
+    /// True exactly when some client may have been told that filters are served: it is not to blame for asking.
+    pub(super) filters_promised: bool,
     /// The `addr` and `addrv2` messages that answer getaddr.
     pub(super) addresses: (Bytes, Bytes),
     pub(super) ops: Vec<Op>,
@@ -137,6 +139,7 @@ impl Core {
             seen: Seen::new(SEEN_TX, config.seed),
             heard: Heard::new(HEARD_TX),
             policy: Arc::new(Policy { services: Services::empty(), fee_filter: 0, mempool: false }),
+            filters_promised: false,
             rng: SmallRng::seed_from_u64(config.seed),
             next_report: now,
             next_seal: now,

@@ -12,7 +12,7 @@ use crate::feed::{Seen, TxNews};
 use crate::io::KernelCounters;
 use crate::link::{Answer, ShardReport, ToHub, ToShard, WantId};
 use crate::wire::tx::strip_tx;
-use crate::wire::{Hash, InvKind};
+use crate::wire::{Hash, InvKind, Services};
 
 impl Core {
     /// Takes a turn's share of the hub's entries.
@@ -46,7 +46,10 @@ impl Core {
             ToShard::TxsGone(txids) => self.txs_gone(&txids),
             ToShard::AskTx(ask) => self.ask_tx(ask),
             ToShard::Answer { client, id, answer } => self.answered(client, id, answer),
-            ToShard::Policy(policy) => self.policy = policy,
+            ToShard::Policy(policy) => {
+                self.filters_promised |= policy.services.contains(Services::COMPACT_FILTERS);
+                self.policy = policy;
+            }
             ToShard::Addresses { addr, addrv2 } => self.addresses = (addr, addrv2),
             ToShard::Open => self.open(),
             ToShard::Drain => self.begin_drain(),

@@ -44,9 +44,17 @@ struct Node {
     options: Options,
     links: BTreeSet<TcpId>,
     /// What the hub says on each link, for counting submissions.
-    heard: BTreeMap<TcpId, Vec<u8>>,
+    heard: BTreeMap<TcpId, Ear>,
     /// The last arrival in its mempool that the others were told of.
     told: u64,
+}
+
+/// Listens to what the hub says on one link.
+#[derive(Debug, Default)]
+struct Ear {
+    stream: Vec<u8>,
+    /// Transactions it has announced: the node asks for them, perhaps twice.
+    announced: BTreeSet<Hash>,
 }
 
 /// The network behind.
@@ -62,7 +70,13 @@ pub struct Backend {
 
 impl Backend {
     /// Nodes on a chain, one for each of `options`.
-    pub fn new(net: SharedNet, chain: StubChain, options: Vec<Options>, seed: u64, truth: &mut Truth) -> Backend {
+    pub fn new(
+        net: SharedNet,
+        chain: StubChain,
+        options: Vec<Options>,
+        seed: u64,
+        truth: &mut Truth,
+    ) -> Backend {
         for height in 0..=chain.height() {
             accept_block(chain.at(height).expect("a height of the best chain"), truth);
         }
@@ -115,7 +129,8 @@ impl Backend {
     /// Replaces the last `depth` blocks by one more.
     pub fn reorganise(&mut self, depth: u32) {
         let (_, unix) = self.now();
-        let Some(parent) = self.chain.height().checked_sub(depth).and_then(|height| self.chain.at(height)) else {
+        let Some(parent) = self.chain.height().checked_sub(depth).and_then(|height| self.chain.at(height))
+        else {
             return;
         };
         let parent = *parent.hash();
@@ -239,16 +254,16 @@ impl Backend {
     pub fn hear(&mut self, node: usize, tcp: TcpId, news: News, truth: &mut Truth) -> Result<(), String> {
         let (now, _) = self.now();
         let peer = PeerId(u64::from(tcp));
-        let Some(stub) = self.nodes[node].up.as_mut() else { return Ok(()) };
+        let Node { up: Some(stub), links, heard, .. } = &mut self.nodes[node] else { return Ok(()) };
         match news {
             News::Incoming => {
-                self.nodes[node].links.insert(tcp);
+                links.insert(tcp);
                 stub.connected(now, peer, ([127, 0, 0, 1], 1).into());
             }
             News::Bytes(bytes) => {
-                let stream = self.nodes[node].heard.entry(tcp).or_default();
-                stream.extend_from_slice(&bytes);
-                each(stream, |message| submission(&message, truth))?;
+                let ear = heard.entry(tcp).or_default();
+                ear.stream.extend_from_slice(&bytes);
+                each(&mut ear.stream, |message| submission(&message, &mut ear.announced, truth))?;
                 stub.received(now, peer, &bytes);
             }
             News::Fin | News::Reset => {
@@ -270,9 +285,9 @@ impl Backend {
     /// Lets a node do what is due, and carries away what it says and what it has accepted.
     fn after(&mut self, node: usize, truth: &mut Truth) {
         let (now, _) = self.now();
-        let Some(stub) = self.nodes[node].up.as_mut() else { return };
+        let Node { up: Some(stub), told, .. } = &mut self.nodes[node] else { return };
         stub.tick(now);
-        let told = std::mem::replace(&mut self.nodes[node].told, stub.chain().mempool().arrivals());
+        let told = std::mem::replace(told, stub.chain().mempool().arrivals());
         let news: Vec<_> = stub.chain().mempool().since(told).cloned().collect();
         let mut outputs = Vec::new();
         while let Some(output) = stub.next_output() {
@@ -300,11 +315,30 @@ impl Backend {
     }
 }
 
-/// Counts the transactions the hub sends.
-fn submission(message: &Message<'_>, truth: &mut Truth) -> Result<(), String> {
-    let Message::Tx(payload) = message else { return Ok(()) };
-    let tx: Transaction = deserialize(payload).map_err(|e| format!("the hub sent a tx that does not decode: {e}"))?;
-    truth.submit(tx.compute_wtxid().to_byte_array())
+/// Counts the transactions the hub submits: by announcing them, or by sending them unasked.
+fn submission(
+    message: &Message<'_>,
+    announced: &mut BTreeSet<Hash>,
+    truth: &mut Truth,
+) -> Result<(), String> {
+    match message {
+        Message::Inv(list) => {
+            for inv in list.iter().filter(|inv| inv.kind.is_tx()) {
+                announced.insert(inv.hash);
+                truth.submit(inv.hash)?;
+            }
+        }
+        Message::Tx(payload) => {
+            let tx: Transaction =
+                deserialize(payload).map_err(|e| format!("the hub sent a tx that does not decode: {e}"))?;
+            let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
+            if !announced.contains(&wtxid) && !announced.contains(&txid) {
+                truth.submit(wtxid)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Brings `chain` all blocks up to `to` that it lacks.

@@ -52,7 +52,8 @@ impl Truth {
             ToShard::FiltersTo(to) => {
                 let Some(view) = &self.view else { return };
                 let hashes = (0..=*to).rev().filter_map(|height| view.hash(height));
-                let new: Vec<Hash> = hashes.take_while(|hash| !self.served.contains(*hash)).copied().collect();
+                let new: Vec<Hash> =
+                    hashes.take_while(|hash| !self.served.contains(*hash)).copied().collect();
                 self.served.extend(new);
             }
             _ => {}
@@ -63,7 +64,11 @@ impl Truth {
     pub fn relay_lost(&mut self) {
         self.link_losses += 1;
         self.view = None;
-        self.served.clear();
+    }
+
+    /// True exactly when the block is in the chain that the hub gave last.
+    pub fn is_best(&self, block: &Hash) -> bool {
+        self.view.as_ref().is_some_and(|view| view.height(block).is_some())
     }
 
     /// True exactly when the hub has said that the block's filter can be served.
@@ -79,6 +84,11 @@ impl Truth {
             }
             _ => Ok(()),
         }
+    }
+
+    /// True exactly when a node has been given the transaction; it may have refused it (a parent it does not know).
+    pub fn is_submitted(&self, wtxid: &Hash) -> bool {
+        self.submitted.contains_key(wtxid)
     }
 
     /// Number of transactions submitted.
