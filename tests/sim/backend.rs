@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::Transaction;
-use bitcoin::consensus::deserialize;
 use bitcoin::hashes::Hash as _;
 use breakwater::base::{Instant, UnixTime};
 use breakwater::stub::node::{Options, Output, PeerId, StubNode};
 use breakwater::stub::{StubBlock, StubChain};
-use breakwater::wire::{Hash, Message};
+use breakwater::wire::Hash;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -21,7 +20,6 @@ use super::kernel::SharedNet;
 use super::net::News;
 use super::pipe::TcpId;
 use super::truth::{Truth, short};
-use super::witness::each;
 
 /// Number of the first node's actor; the next has the next number.
 pub const FIRST_NODE: u64 = 2_000_000;
@@ -43,18 +41,8 @@ struct Node {
     down: Option<StubChain>,
     options: Options,
     links: BTreeSet<TcpId>,
-    /// What the hub says on each link, for counting submissions.
-    heard: BTreeMap<TcpId, Ear>,
     /// The last arrival in its mempool that the others were told of.
     told: u64,
-}
-
-/// Listens to what the hub says on one link.
-#[derive(Debug, Default)]
-struct Ear {
-    stream: Vec<u8>,
-    /// Transactions it has announced: the node asks for them, perhaps twice.
-    announced: BTreeSet<Hash>,
 }
 
 /// The network behind.
@@ -80,14 +68,8 @@ impl Backend {
         for height in 0..=chain.height() {
             accept_block(chain.at(height).expect("a height of the best chain"), truth);
         }
-        let node = |options| Node {
-            up: None,
-            down: Some(chain.clone()),
-            options,
-            links: BTreeSet::new(),
-            heard: BTreeMap::new(),
-            told: 0,
-        };
+        let node =
+            |options| Node { up: None, down: Some(chain.clone()), options, links: BTreeSet::new(), told: 0 };
         let nodes = options.into_iter().map(node).collect();
         let rng = SmallRng::seed_from_u64(seed ^ 0x6e6f_6465);
         let mut backend = Backend { net, chain, nodes, gossip: BTreeMap::new(), seq: 0, rng };
@@ -180,7 +162,6 @@ impl Backend {
         for tcp in std::mem::take(&mut self.nodes[node].links) {
             net.close(tcp, FIRST_NODE + node as u64, true);
         }
-        self.nodes[node].heard.clear();
     }
 
     /// The node starts again and catches up.
@@ -254,16 +235,13 @@ impl Backend {
     pub fn hear(&mut self, node: usize, tcp: TcpId, news: News, truth: &mut Truth) -> Result<(), String> {
         let (now, _) = self.now();
         let peer = PeerId(u64::from(tcp));
-        let Node { up: Some(stub), links, heard, .. } = &mut self.nodes[node] else { return Ok(()) };
+        let Node { up: Some(stub), links, .. } = &mut self.nodes[node] else { return Ok(()) };
         match news {
             News::Incoming => {
                 links.insert(tcp);
                 stub.connected(now, peer, ([127, 0, 0, 1], 1).into());
             }
             News::Bytes(bytes) => {
-                let ear = heard.entry(tcp).or_default();
-                ear.stream.extend_from_slice(&bytes);
-                each(&mut ear.stream, |message| submission(&message, &mut ear.announced, truth))?;
                 stub.received(now, peer, &bytes);
             }
             News::Fin | News::Reset => {
@@ -278,7 +256,6 @@ impl Backend {
 
     fn drop_link(&mut self, node: usize, tcp: TcpId) {
         self.nodes[node].links.remove(&tcp);
-        self.nodes[node].heard.remove(&tcp);
         self.net.borrow_mut().close(tcp, FIRST_NODE + node as u64, false);
     }
 
@@ -313,32 +290,6 @@ impl Backend {
             }
         }
     }
-}
-
-/// Counts the transactions the hub submits: by announcing them, or by sending them unasked.
-fn submission(
-    message: &Message<'_>,
-    announced: &mut BTreeSet<Hash>,
-    truth: &mut Truth,
-) -> Result<(), String> {
-    match message {
-        Message::Inv(list) => {
-            for inv in list.iter().filter(|inv| inv.kind.is_tx()) {
-                announced.insert(inv.hash);
-                truth.submit(inv.hash)?;
-            }
-        }
-        Message::Tx(payload) => {
-            let tx: Transaction =
-                deserialize(payload).map_err(|e| format!("the hub sent a tx that does not decode: {e}"))?;
-            let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
-            if !announced.contains(&wtxid) && !announced.contains(&txid) {
-                truth.submit(wtxid)?;
-            }
-        }
-        _ => {}
-    }
-    Ok(())
 }
 
 /// Brings `chain` all blocks up to `to` that it lacks.

@@ -11,6 +11,7 @@
 //!     truth     what is true in a run, whoever has heard of it
 //!     witness   reads along on one client's connection
 //!     backend   the nodes behind, and the chain they follow
+//!     custody   counts the transactions the hub submits to nodes
 //!     relay     the relay as one process: hub, shards and glue
 //!     front     the clients
 //!     world     a run: storm, calm, checks
@@ -22,6 +23,7 @@
 #![allow(unreachable_pub)] // A test binary exports nothing; `pub` says here what a module offers the others.
 
 pub mod backend;
+pub mod custody;
 pub mod disk;
 pub mod echo;
 pub mod faults;

@@ -20,6 +20,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::backend::FIRST_NODE;
+use super::custody::Ear;
 use super::disk::SimDisk;
 use super::kernel::{SharedNet, SimKernel};
 use super::net::{News, To};
@@ -75,6 +76,7 @@ pub struct Relay {
     hub_run_at: Option<Instant>,
     cores: Vec<Core>,
     links: BTreeMap<LinkId, TcpId>,
+    ears: BTreeMap<LinkId, Ear>,
     by_tcp: BTreeMap<TcpId, LinkId>,
     connecting: BTreeMap<LinkId, Instant>,
     inbox: VecDeque<(TcpId, News)>,
@@ -100,6 +102,7 @@ impl Relay {
             hub_run_at: None,
             cores: Vec::new(),
             links: BTreeMap::new(),
+            ears: BTreeMap::new(),
             by_tcp: BTreeMap::new(),
             connecting: BTreeMap::new(),
             inbox: VecDeque::new(),
@@ -202,6 +205,7 @@ impl Relay {
         }
         self.by_tcp.clear();
         self.links.clear();
+        self.ears.clear();
         self.connecting.clear();
         self.inbox.clear();
         self.draining = None;
@@ -374,7 +378,7 @@ impl Relay {
         {
             hub.tick(now, unix);
         }
-        self.carry_out(truth);
+        self.carry_out(truth)?;
         self.hub_bell.will_sleep();
         if self.cores.iter().any(|core| core.end.has_mail()) {
             self.hub_bell.awake();
@@ -418,17 +422,19 @@ impl Relay {
     fn unlink(&mut self, link: LinkId, truth: &mut Truth) {
         if let Some(tcp) = self.links.remove(&link) {
             truth.link_losses += 1;
+            self.ears.remove(&link);
             self.by_tcp.remove(&tcp);
             self.net.borrow_mut().close(tcp, HUB, false);
         }
     }
 
-    fn carry_out(&mut self, truth: &mut Truth) {
+    fn carry_out(&mut self, truth: &mut Truth) -> Result<(), String> {
         while let Some(output) = self.hub.as_mut().and_then(Hub::next_output) {
             match output {
                 Output::Connect { link, node } => self.connect(link, &node),
                 Output::Send { link, bytes } => {
                     if let Some(tcp) = self.links.get(&link) {
+                        self.ears.entry(link).or_default().hear(self.net.borrow().now(), &bytes, truth)?;
                         self.net.borrow_mut().send(*tcp, HUB, &bytes);
                     }
                 }
@@ -455,6 +461,7 @@ impl Relay {
         for core in &mut self.cores {
             core.outbox.flush(&mut core.end);
         }
+        Ok(())
     }
 
     fn event(&self, event: &HubEvent) {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use breakwater::base::Instant;
+use breakwater::base::limits::RECENT_VERDICT_TIME;
 use breakwater::feed::ChainView;
 use breakwater::link::ToShard;
 use breakwater::wire::Hash;
@@ -20,8 +22,8 @@ pub struct Truth {
     served: BTreeSet<Hash>,
     /// Times a link between the hub and a node was lost, hub restarts included.
     pub link_losses: u64,
-    /// For each transaction submitted to a node, `link_losses` when it last was.
-    submitted: BTreeMap<Hash, u64>,
+    /// For each transaction submitted to a node, `link_losses` when it last was, and when that was.
+    submitted: BTreeMap<Hash, (u64, Instant)>,
 }
 
 impl Truth {
@@ -76,10 +78,10 @@ impl Truth {
         self.served.contains(block)
     }
 
-    /// The hub hands a transaction to a node.
-    pub fn submit(&mut self, wtxid: Hash) -> Result<(), String> {
-        match self.submitted.insert(wtxid, self.link_losses) {
-            Some(losses) if losses == self.link_losses => {
+    /// The hub hands a transaction to a node. After `RECENT_VERDICT_TIME` it may have forgotten that it did.
+    pub fn submit(&mut self, now: Instant, wtxid: Hash) -> Result<(), String> {
+        match self.submitted.insert(wtxid, (self.link_losses, now)) {
+            Some((losses, at)) if losses == self.link_losses && now.since(at) < RECENT_VERDICT_TIME => {
                 Err(format!("transaction {} submitted twice without a link loss", short(&wtxid)))
             }
             _ => Ok(()),
