@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use breakwater::base::limits::{CACHE_BYTES, SEGMENT_BYTES};
+use breakwater::base::limits::SEGMENT_BYTES;
 use breakwater::base::{ClientId, Instant, Nonces, ShardId};
 use breakwater::feed::{BlockNews, ChainView};
 use breakwater::hub::store::{Keep, Store, StoreConfig};
@@ -110,7 +110,7 @@ impl World {
             magic: MAGIC,
             genesis: chain::genesis(self.config.network),
             keep: self.config.keep,
-            cache_bytes: CACHE_BYTES,
+            cache_bytes: 1 << 30,
             segment_bytes: SEGMENT_BYTES,
         };
         let (store, opened) = Store::open(Box::new(self.disk.clone()), config).unwrap();

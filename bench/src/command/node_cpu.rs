@@ -2,5 +2,10 @@
 use super::Common;
 use crate::Outcome;
 #[derive(clap::Args, Debug)]
-pub(super) struct Args { #[command(flatten)] common: Common }
-pub(super) fn run(_args: Args) -> Outcome { Ok(()) }
+pub(super) struct Args {
+    #[command(flatten)]
+    common: Common,
+}
+pub(super) fn run(_args: Args) -> Outcome {
+    Ok(())
+}
