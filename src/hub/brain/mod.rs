@@ -4,6 +4,7 @@
 //! (`hub::driver`), the simulator in `tests/sim` drives the same code with a seeded network, disk and clock. It opens no
 //! socket, spawns nothing, asks no clock; its files it reaches through the store's `Disk`.
 //!
+//! ```text
 //!     nodes     links: opening, back-off, loss
 //!     headers   which chain is the best, and telling the shards of a new tip
 //!     blocks    fetching blocks: the tip's, and those missing in the store
@@ -16,6 +17,7 @@
 //!     addresses what getaddr is answered
 //!     keeper    what goes to the store, and when
 //!     event     inputs, outputs, events, counters
+//! ```
 //!
 //! Invariants: a block reaches shards only after a node gave its header in a `headers` message, which nodes do for
 //! blocks they have validated; a transaction reaches shards only after a node gave or announced it; everything that waits
