@@ -95,6 +95,15 @@ fn filters_that_come_late_are_waited_for() {
 }
 
 #[test]
+fn a_node_that_builds_its_index_for_long_does_not_keep_clients_out() {
+    let options = Options { filter_delay: Duration::from_secs(3_000_000_000), ..Options::default() };
+    let mut world = World::new(vec![StubChain::new(1, START)], Keep::Last(10), options);
+    world.mine(0, 5);
+    world.until("ready", 40, |w| w.ready.is_some());
+    assert!(!world.services().contains(Services::COMPACT_FILTERS) || world.shard.filters_to == Some(0));
+}
+
+#[test]
 fn without_filters_the_service_is_not_promised() {
     let options = Options { filters: false, ..Options::default() };
     let mut world = World::new(vec![chain(1, 10)], Keep::Last(10), options);
@@ -355,4 +364,90 @@ fn drain_tells_the_shards_and_waits_for_them() {
     assert!(!world.hub.as_ref().unwrap().is_drained());
     world.client_says(ToHub::Ended);
     assert!(world.hub.as_ref().unwrap().is_drained());
+}
+
+/// Random trouble, then quiet: the shards end at the best tip with its filter, everything asked was answered.
+fn trouble(seed: u64) {
+    let keep = if seed.is_multiple_of(2) { Keep::Last(12) } else { Keep::All };
+    let options = Options { filter_delay: Duration::from_millis(seed % 5 * 100), ..Options::default() };
+    let mut world = World::new(vec![chain(1, 110), chain(1, 110)], keep, options);
+    let mut dice = disk::Dice(seed);
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut asked = 0;
+    for _ in 0..60 {
+        let n = dice.below(2) as usize;
+        match dice.below(13) {
+            0..=3 if world.nodes[n].is_some() => {
+                world.mine(n, 1 + dice.below(3) as u32);
+            }
+            4 if world.nodes[n].is_some() => {
+                let (unix, now) = (world.unix(), world.now);
+                let depth = 1 + dice.below(8) as u32;
+                let chain = world.node(n).chain_mut();
+                let fork = *chain.at(chain.height() - depth).unwrap().hash();
+                chain.mine_on(&fork, depth + 1, unix).unwrap();
+                world.node(n).tick(now);
+            }
+            5 if world.nodes[n].is_some() => world.kill_node(n),
+            6 | 7 if world.nodes[n].is_none() => world.start_node(n),
+            8 => {
+                world.kill_hub();
+                asked = 0;
+                world.disk.no_faults();
+                world.start_hub();
+            }
+            9 => world.disk.fail_next(if dice.below(2) == 0 { disk::Fail::Write } else { disk::Fail::Sync }),
+            10 if world.shard.view.is_some() => {
+                let view = world.shard.view.clone().unwrap();
+                let height = dice.below(u64::from(view.len())) as u32;
+                let hash = *view.hash(height).unwrap();
+                world.want(Want::Block(hash));
+                world.want(Want::StrippedBlock(hash));
+                world.want(Want::Filters { start: height.saturating_sub(20), stop: height });
+                asked += 3;
+            }
+            11 if world.nodes[n].is_some() => {
+                if let Some(tx) = world.node(n).chain_mut().make_tx(&mut rng, 250) {
+                    let (txid, wtxid) =
+                        (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
+                    world.client_says(ToHub::Tx {
+                        client: client(3),
+                        txid,
+                        wtxid,
+                        tx: serialize(&tx).into(),
+                    });
+                }
+            }
+            12 if world.nodes[n].is_some() => {
+                let silent = dice.below(3) == 0;
+                world.node(n).set_silent(silent);
+            }
+            _ => {}
+        }
+        world.run_ms(dice.below(3_000));
+    }
+    world.disk.no_faults();
+    for n in 0..2 {
+        if world.nodes[n].is_none() {
+            world.start_node(n);
+        }
+        world.node(n).set_silent(false);
+        let now = world.now;
+        world.node(n).tick(now);
+    }
+    // Stub nodes do not talk to one another: the longer chain must win, the first seen among equals.
+    let best = if world.node(0).chain().height() >= world.node(1).chain().height() { 0 } else { 1 };
+    world.mine(best, 1);
+    world.until(&format!("seed {seed}: best tip"), 120, |w| w.at_tip(best) && w.ready.is_some());
+    let tip = world.node(best).chain().height();
+    world.until(&format!("seed {seed}: its filter"), 60, |w| w.shard.filters_to == Some(tip));
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.shard.answers.len(), asked, "seed {seed}: every question has one answer");
+}
+
+#[test]
+fn it_recovers_from_any_trouble() {
+    for seed in 0..200 {
+        trouble(seed);
+    }
 }

@@ -6,10 +6,18 @@
 
 mod sim;
 
+use std::panic::AssertUnwindSafe;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use sim::echo;
 use sim::faults::Faults;
+use sim::world::{Outcome, World};
+
+/// Failing seeds shown at most.
+const MOST_FAILURES: usize = 5;
 
 #[test]
 fn a_calm_network_echoes_everything() {
@@ -50,4 +58,83 @@ fn the_same_seed_is_the_same_run() {
         assert_eq!(run(), run(), "seed {seed}");
     }
     assert_ne!(echo::run(1, Faults::none(), 4, 0).hash, echo::run(2, Faults::none(), 4, 0).hash);
+}
+
+/// Runs a seed; a failure says how to see it again.
+fn try_seed(seed: u64, print: bool) -> Result<Outcome, String> {
+    let run = || World::new(seed, print).run();
+    let result = std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("panic: {}", text.unwrap_or_default()))
+    });
+    result.map_err(|why| {
+        format!(
+            "seed {seed}: {why}\nreplay: BREAKWATER_SIM_SEED={seed} cargo test --test simulator a_thousand_seeds -- --nocapture"
+        )
+    })
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}: not a number")))
+}
+
+#[test]
+fn a_thousand_seeds() {
+    if let Some(seed) = number("BREAKWATER_SIM_SEED") {
+        let outcome = try_seed(seed, true).unwrap_or_else(|why| panic!("{why}"));
+        eprintln!("{outcome:#?}");
+        return;
+    }
+    let seeds = number("BREAKWATER_SIM_SEEDS").unwrap_or(1_000);
+    let next = AtomicU64::new(1);
+    let (outcomes, failures) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed > seeds || failures.lock().unwrap().len() >= MOST_FAILURES {
+                break;
+            }
+            match try_seed(seed, false) {
+                Ok(outcome) => outcomes.lock().unwrap().push(outcome),
+                Err(why) => failures.lock().unwrap().push(why),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{} seeds failed:\n{}", failures.len(), failures.join("\n\n"));
+    let outcomes = outcomes.into_inner().unwrap();
+    let sum = |what: fn(&Outcome) -> u64| outcomes.iter().map(what).sum::<u64>();
+    println!(
+        "{} seeds: {} lines, {} cut, {} blocks and {} transactions announced, {} submitted, {} starts",
+        outcomes.len(),
+        sum(|o| o.lines),
+        sum(|o| o.cut),
+        sum(|o| o.block_news),
+        sum(|o| o.tx_invs),
+        sum(|o| o.submissions as u64),
+        sum(|o| u64::from(o.starts)),
+    );
+    // A storm in which nothing happens proves nothing.
+    assert!(
+        seeds < 50 || (sum(|o| o.cut) > 0 && sum(|o| o.tx_invs) > 0 && sum(|o| o.submissions as u64) > 0)
+    );
+}
+
+#[test]
+fn the_same_seed_is_the_same_world() {
+    for seed in 1..=5 {
+        let run = || {
+            try_seed(seed, false)
+                .map(|outcome| (outcome.hash, outcome.lines))
+                .unwrap_or_else(|why| panic!("{why}"))
+        };
+        assert_eq!(run(), run(), "seed {seed}");
+    }
 }

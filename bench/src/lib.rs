@@ -1,1 +1,37 @@
-//! Benchmarks of breakwater: each prints a ratio against a floor measured beside it in the same run.
+//! Benchmarks of breakwater: each prints a ratio against a floor measured beside it in the same run, or a number
+//! against its target.
+//!
+//! A benchmark runs the production shard on the production ring and plays the hub itself over the link. Clients come
+//! from `swarm`, on a thread of their own, over loopback TCP.
+//!
+//! ```text
+//!   command   one benchmark each
+//!   relay     a shard whose hub is the benchmark
+//!   made      blocks and transactions made up for announcements
+//!   swarm     thousands of clients on one ring
+//!   floor     the bare send loop the relay is measured against
+//!   node      a full node as a child process, for node-cpu
+//!   buffers   provided receive buffers of the rings made here
+//!   alloc     the counting allocator
+//!   os        what is asked of Linux: clocks, pinning, memory
+//!   report    table for people, one JSON line for bench/results/
+//! ```
+//!
+//! Invariants: traffic only on 127.0.0.0/8; every wait has an end; a number is recorded only with `--record`.
+
+pub mod alloc;
+mod buffers;
+pub mod command;
+mod floor;
+mod made;
+mod node;
+mod os;
+mod relay;
+pub mod report;
+pub mod swarm;
+
+/// What every benchmark ends with when it cannot go on: one sentence.
+pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The network all benchmarks speak: regtest.
+pub const MAGIC: breakwater::wire::Magic = [0xfa, 0xbf, 0xb5, 0xda];

@@ -1,8 +1,8 @@
 //! Every number, with its reason. Values that follow from others are derived here, and what must hold
 //! between them is proved at compile time at the end of the file.
 //!
-//! Protocol limits are constants: changing one is a protocol change. What an operator may change is in
-//! `control::config` with these as defaults.
+//! Protocol limits are constants: changing one is a protocol change. What an operator may change has its
+//! default in `control/default.toml`.
 
 use std::time::Duration;
 
@@ -38,8 +38,6 @@ pub const MIN_PROTOCOL_VERSION: u32 = 31_800;
 pub const PROTOCOL_VERSION: u32 = 70_016;
 /// From this version on a peer understands `wtxidrelay` (BIP339).
 pub const WTXID_RELAY_VERSION: u32 = 70_016;
-/// From this version on a peer understands `sendheaders` (BIP130).
-pub const SENDHEADERS_VERSION: u32 = 70_012;
 /// Blocks a NETWORK_LIMITED peer promises (BIP159).
 pub const LIMITED_BLOCKS: u32 = 288;
 /// Deepest block given as `cmpctblock`; a deeper one is given in full (MAX_CMPCTBLOCK_DEPTH).
@@ -126,6 +124,8 @@ pub const TX_LOG_BYTES: usize = 64 * 1024 * 1024;
 pub const TX_PER_INV: usize = 1_000;
 /// Transaction hashes a shard remembers as heard from its clients, in two generations of this size.
 pub const SEEN_TX: usize = 100_000;
+/// Transactions whose announcers a shard remembers until the node has accepted them, in two generations of this size.
+pub const HEARD_TX: usize = 5_000;
 /// Announcers of one transaction that a shard passes to the hub; more add nothing.
 pub const ANNOUNCERS_PER_SHARD: u8 = 3;
 
@@ -153,8 +153,6 @@ pub const MAX_FUTURE_BLOCK_TIME: u64 = 2 * 3600;
 pub const MAX_TX_WANTED: usize = 50_000;
 /// Blocks asked of one node and not yet received (MAX_BLOCKS_IN_TRANSIT_PER_PEER).
 pub const MAX_BLOCKS_IN_FLIGHT: usize = 16;
-/// Default bound of the mempool, bytes of serialised transactions.
-pub const MEMPOOL_BYTES: usize = 300_000_000;
 /// Age at which a transaction leaves the mempool (Bitcoin Core -mempoolexpiry, 336 h).
 pub const MEMPOOL_EXPIRY: Duration = Duration::from_secs(336 * 3600);
 /// Transactions of clients that wait for a node, at most.
@@ -223,6 +221,8 @@ pub const RARE_IN_FLIGHT: usize = 8;
 pub const FILE_EXTENT: u32 = 4 * 1024 * 1024;
 /// Clients are accepted without a node after this, when the store has a chain.
 pub const OPEN_WITHOUT_NODE: Duration = Duration::from_secs(10);
+/// A node that promises filters and gives none for this long does not keep clients without filters waiting at start.
+pub const FILTERS_PATIENCE: Duration = Duration::from_secs(30);
 /// A node counts as reachable on demand for this long after it was last up.
 pub const NODE_GRACE: Duration = Duration::from_secs(120);
 /// Addresses are asked of a node, and chosen anew for clients, this often.
@@ -236,12 +236,8 @@ pub const NODE_SEND_QUEUE: usize = 64 * 1024 * 1024;
 
 // ---- store ---------------------------------------------------------------------------------------------
 
-/// Blocks and filters kept by default: what NETWORK_LIMITED promises.
-pub const KEEP_BLOCKS: u32 = LIMITED_BLOCKS;
 /// Size at which a segment is closed and the next begun.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-/// Disk cache for blocks and filters fetched on demand, bytes.
-pub const CACHE_BYTES: u64 = 1024 * 1024 * 1024;
 /// Largest segment that can be configured: offsets in the index are 32 bits wide, a whole message must fit behind them.
 pub const MAX_SEGMENT_BYTES: u64 = 1024 * 1024 * 1024;
 /// The cache is at least this many segments, so that evicting one does not empty it.

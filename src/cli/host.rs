@@ -39,7 +39,7 @@ impl Host {
         let other = |error: std::io::Error| Failure::Other(format!("no doorbell: {error}"));
         let bell = Doorbell::new().map_err(other)?;
         let cores = core_affinity::get_core_ids().unwrap_or_default();
-        let (ready, started) = mpsc::channel();
+        let (ready, started) = mpsc::sync_channel(config.shards);
         let (mut links, mut threads) = (Vec::new(), Vec::new());
         for n in 0..config.shards {
             let shard_bell = Doorbell::new().map_err(other)?;

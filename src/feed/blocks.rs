@@ -28,9 +28,15 @@ pub struct Announcement {
     pub cursor: u32,
     /// The message; `None` when everything in between has left the best chain.
     pub message: Option<Bytes>,
-    /// True exactly when the cursor had fallen off the log, so that only the tip is named.
+    /// True exactly when the cursor had fallen off the log.
     pub missed: bool,
+    /// True exactly when only the tip is named although more lies between: the client has to ask, and what follows
+    /// connects to nothing it knows before it has the answer.
+    pub alone: bool,
 }
+
+/// An announcement made before: cursor, end, message, `alone`.
+type Made = (u32, u32, Option<Bytes>, bool);
 
 /// The log.
 #[derive(Debug)]
@@ -42,7 +48,7 @@ pub struct BlockLog {
     /// Every block up to this height has its filter here.
     filters_to: u32,
     /// The last announcement made for each form, by range; equal ranges give equal bytes.
-    made: [Option<(u32, u32, Option<Bytes>)>; 3],
+    made: [Option<Made>; 3],
 }
 
 impl BlockLog {
@@ -110,24 +116,37 @@ impl BlockLog {
         self.entries.iter().rev().take(RECENT_BLOCKS).find(|e| e.hash == *hash && !e.block.is_empty())
     }
 
+    /// True exactly when the block was announced lately, be it that it has left the best chain since.
+    pub fn has_announced(&self, hash: &Hash) -> bool {
+        self.entries.iter().any(|e| e.hash == *hash)
+    }
+
     /// What a client at `cursor` is told so that it reaches `to` (the head, or the filtered one).
     pub fn announce(&mut self, cursor: u32, to: u32, form: Form, view: &ChainView) -> Announcement {
         let behind = to.wrapping_sub(cursor);
         let ahead = self.head.wrapping_sub(to) as usize;
         if behind == 0 || behind > u32::MAX / 2 {
-            return Announcement { cursor, message: None, missed: false };
+            return Announcement { cursor, message: None, missed: false, alone: false };
         }
         let end = self.entries.len().saturating_sub(ahead);
         let missed = behind as usize > end;
-        if let Some((from, until, message)) = &self.made[form as usize]
+        if let Some((from, until, message, alone)) = &self.made[form as usize]
             && (*from, *until) == (cursor, to)
         {
-            return Announcement { cursor: to, message: message.clone(), missed };
+            return Announcement { cursor: to, message: message.clone(), missed, alone: *alone };
         }
         let start = end.saturating_sub(behind as usize);
-        // A block that a reorganisation has removed since is skipped; what remains is continuous.
-        let live = |e: &&Arc<BlockNews>| view.hash(e.height) == Some(&e.hash);
-        let live: Vec<&Arc<BlockNews>> = self.entries.range(start..end).filter(live).collect();
+        // A block that a reorganisation has removed since is skipped, and so is the earlier mention of one that a second
+        // reorganisation has brought back: what remains is continuous.
+        let mut live: Vec<&Arc<BlockNews>> = Vec::new();
+        for entry in self.entries.range(start..end).rev() {
+            if view.hash(entry.height) == Some(&entry.hash)
+                && live.last().is_none_or(|e| entry.height < e.height)
+            {
+                live.push(entry);
+            }
+        }
+        live.reverse();
         let message = live.last().map(|last| match (live.len(), form) {
             _ if missed => last.inv_message.clone(),
             (_, Form::Inv) => self.invs(&live),
@@ -140,8 +159,9 @@ impl BlockLog {
             }
             _ => last.inv_message.clone(),
         });
-        self.made[form as usize] = Some((cursor, to, message.clone()));
-        Announcement { cursor: to, message, missed }
+        let alone = missed || live.len() > MAX_HEADERS_ANNOUNCE;
+        self.made[form as usize] = Some((cursor, to, message.clone(), alone));
+        Announcement { cursor: to, message, missed, alone }
     }
 
     /// Bitcoin Core names only the tip by inv; the client asks for what lies between.
@@ -236,6 +256,38 @@ mod tests {
         let told = log.announce(8, 9, Form::Compact, &view);
         assert_eq!(told.message.unwrap(), Bytes::from_static(b"cmpct"));
         assert!(log.announce(9, 9, Form::Inv, &view).message.is_none());
+    }
+
+    #[test]
+    fn more_headers_than_one_message_may_announce_leave_the_client_to_ask() {
+        let (view, news) = chain(20, 0, 0);
+        let mut log = BlockLog::new(MAGIC);
+        log.append(&news[1..]);
+        let few = log.announce(log.head() - MAX_HEADERS_ANNOUNCE as u32, log.head(), Form::Headers, &view);
+        assert_eq!((headers_in(&few.message.unwrap()), few.alone), (MAX_HEADERS_ANNOUNCE, false));
+        // Made anew and from what has been made.
+        for _ in 0..2 {
+            let many = log.announce(log.head() - 9, log.head(), Form::Headers, &view);
+            assert_eq!((many.message.unwrap(), many.alone), (news[19].inv_message.clone(), true));
+            assert!(!many.missed);
+        }
+    }
+
+    #[test]
+    fn a_branch_that_comes_back_is_named_once() {
+        let (_, old) = chain(6, 3, 1);
+        let (_, other) = chain(7, 3, 2);
+        let (view, back) = chain(8, 3, 1);
+        let mut log = BlockLog::new(MAGIC);
+        let cursor = log.head();
+        for news in [&old[3..], &other[3..], &back[3..]] {
+            log.append(news);
+        }
+        let told = log.announce(cursor, log.head(), Form::Headers, &view).message.unwrap();
+        let Step::Message { command, payload, .. } = split(MAGIC, &told) else { panic!("{told:?}") };
+        let Ok(Message::Headers(list)) = parse(&command, payload) else { panic!("{command:?}") };
+        let named: Vec<_> = list.iter().map(|header| sha256d(header)).collect();
+        assert_eq!(named, back[3..].iter().map(|news| news.hash).collect::<Vec<_>>());
     }
 
     #[test]

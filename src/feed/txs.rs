@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::TxNews;
-use crate::base::ClientRef;
+use crate::base::ClientId;
 use crate::base::limits::{TX_LOG, TX_LOG_BYTES, TX_PER_INV};
 use crate::wire::{Hash, Inv, InvKind, Magic, write};
 
@@ -16,7 +16,7 @@ use crate::wire::{Hash, Inv, InvKind, Magic, write};
 pub struct TxLog {
     magic: Magic,
     /// `None`: confirmed or gone since, not announced any more.
-    entries: VecDeque<Option<Arc<TxNews>>>,
+    entries: VecDeque<Option<Entry>>,
     /// Number of the next entry.
     head: u32,
     /// Entries below this number are announced.
@@ -27,14 +27,21 @@ pub struct TxLog {
     made: [Option<Made>; 2],
 }
 
+#[derive(Debug)]
+struct Entry {
+    news: Arc<TxNews>,
+    /// Clients of this shard that have it already; they are not told.
+    knowers: Box<[ClientId]>,
+}
+
 /// A range already encoded.
 #[derive(Debug)]
 struct Made {
     from: u32,
     to: u32,
     message: Option<Bytes>,
-    /// Clients that some transaction of the range came from.
-    origins: Vec<ClientRef>,
+    /// Clients that have some transaction of the range.
+    knowers: Vec<ClientId>,
 }
 
 /// What a client is told.
@@ -77,19 +84,17 @@ impl TxLog {
         self.sealed = self.head;
     }
 
-    /// Appends accepted transactions.
-    pub fn append(&mut self, txs: &[Arc<TxNews>]) {
-        for tx in txs {
-            self.by_hash.insert(tx.txid, self.head);
-            self.by_hash.insert(tx.wtxid, self.head);
-            self.bytes += tx.message.len();
-            self.entries.push_back(Some(tx.clone()));
-            self.head = self.head.wrapping_add(1);
-            while self.entries.len() > TX_LOG || self.bytes > TX_LOG_BYTES {
-                let first = self.tail();
-                if let Some(Some(old)) = self.entries.pop_front() {
-                    self.forget(&old, first);
-                }
+    /// Appends an accepted transaction. `knowers`: clients that have it already.
+    pub fn append(&mut self, tx: &Arc<TxNews>, knowers: Box<[ClientId]>) {
+        self.by_hash.insert(tx.txid, self.head);
+        self.by_hash.insert(tx.wtxid, self.head);
+        self.bytes += tx.message.len();
+        self.entries.push_back(Some(Entry { news: tx.clone(), knowers }));
+        self.head = self.head.wrapping_add(1);
+        while self.entries.len() > TX_LOG || self.bytes > TX_LOG_BYTES {
+            let first = self.tail();
+            if let Some(Some(old)) = self.entries.pop_front() {
+                self.forget(&old.news, first);
             }
         }
     }
@@ -100,7 +105,7 @@ impl TxLog {
             let Some(number) = self.by_hash.get(txid).copied() else { continue };
             let at = number.wrapping_sub(self.tail()) as usize;
             if let Some(old) = self.entries.get_mut(at).and_then(Option::take) {
-                self.forget(&old, number);
+                self.forget(&old.news, number);
             }
         }
         self.made = [None, None];
@@ -109,11 +114,11 @@ impl TxLog {
     /// A transaction by txid or wtxid.
     pub fn get(&self, hash: &Hash) -> Option<&Arc<TxNews>> {
         let at = self.by_hash.get(hash)?.wrapping_sub(self.tail()) as usize;
-        self.entries.get(at)?.as_ref()
+        self.entries.get(at)?.as_ref().map(|entry| &entry.news)
     }
 
     /// What a client at `cursor` is told: at most `TX_PER_INV` entries, so it may have to be asked for again.
-    pub fn announce(&mut self, cursor: u32, by_wtxid: bool, client: ClientRef) -> TxAnnouncement {
+    pub fn announce(&mut self, cursor: u32, by_wtxid: bool, client: ClientId) -> TxAnnouncement {
         let mut from = cursor;
         let mut skipped = 0;
         let known = self.head.wrapping_sub(from);
@@ -129,11 +134,11 @@ impl TxLog {
         let fits = |m: &&Made| (m.from, m.to) == (from, to);
         if self.made[usize::from(by_wtxid)].as_ref().filter(fits).is_none() {
             let message = self.encode(from, to, by_wtxid, None);
-            let origins = self.range(from, to).filter_map(|tx| tx.origin).collect();
-            self.made[usize::from(by_wtxid)] = Some(Made { from, to, message, origins });
+            let knowers = self.range(from, to).flat_map(|entry| entry.knowers.iter().copied()).collect();
+            self.made[usize::from(by_wtxid)] = Some(Made { from, to, message, knowers });
         }
         let message = match &self.made[usize::from(by_wtxid)] {
-            Some(made) if !made.origins.contains(&client) => made.message.clone(),
+            Some(made) if !made.knowers.contains(&client) => made.message.clone(),
             _ => self.encode(from, to, by_wtxid, Some(client)),
         };
         TxAnnouncement { cursor: to, message, skipped }
@@ -143,17 +148,17 @@ impl TxLog {
         self.head.wrapping_sub(self.entries.len() as u32)
     }
 
-    fn range(&self, from: u32, to: u32) -> impl Iterator<Item = &Arc<TxNews>> {
+    fn range(&self, from: u32, to: u32) -> impl Iterator<Item = &Entry> {
         let start = (from.wrapping_sub(self.tail()) as usize).min(self.entries.len());
         let end = (to.wrapping_sub(self.tail()) as usize).clamp(start, self.entries.len());
         self.entries.range(start..end).flatten()
     }
 
-    fn encode(&self, from: u32, to: u32, by_wtxid: bool, except: Option<ClientRef>) -> Option<Bytes> {
+    fn encode(&self, from: u32, to: u32, by_wtxid: bool, except: Option<ClientId>) -> Option<Bytes> {
         let invs: Vec<Inv> = self
             .range(from, to)
-            .filter(|tx| except.is_none() || tx.origin != except)
-            .map(|tx| match by_wtxid {
+            .filter(|entry| except.is_none_or(|client| !entry.knowers.contains(&client)))
+            .map(|Entry { news: tx, .. }| match by_wtxid {
                 true => Inv { kind: InvKind::Wtx, hash: tx.wtxid },
                 false => Inv { kind: InvKind::Tx, hash: tx.txid },
             })
@@ -179,18 +184,17 @@ impl TxLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{ClientId, ShardId};
 
-    fn tx(n: u32, origin: Option<ClientRef>) -> Arc<TxNews> {
+    fn tx(n: u32) -> Arc<TxNews> {
         let mut txid = [1; 32];
         txid[..4].copy_from_slice(&n.to_le_bytes());
         let mut wtxid = txid;
         wtxid[31] = 2;
-        Arc::new(TxNews { txid, wtxid, message: Bytes::from(vec![0; 200]), origin })
+        Arc::new(TxNews { txid, wtxid, message: Bytes::from(vec![0; 200]), origin: None })
     }
 
-    fn client(slot: u32) -> ClientRef {
-        ClientRef { shard: ShardId(0), id: ClientId { slot, generation: 1 } }
+    fn client(slot: u32) -> ClientId {
+        ClientId { slot, generation: 1 }
     }
 
     /// Entries in an inv message with a one-byte count.
@@ -201,7 +205,8 @@ mod tests {
     #[test]
     fn nothing_is_told_before_the_seal_and_equal_ranges_share_bytes() {
         let mut log = TxLog::new([1, 2, 3, 4]);
-        log.append(&[tx(1, None), tx(2, None)]);
+        log.append(&tx(1), Box::default());
+        log.append(&tx(2), Box::default());
         assert!(log.is_unsealed());
         assert!(log.announce(0, true, client(1)).message.is_none());
         log.seal();
@@ -212,15 +217,17 @@ mod tests {
     }
 
     #[test]
-    fn the_origin_is_not_told_and_the_confirmed_are_not_announced() {
+    fn who_has_it_is_not_told_and_the_confirmed_are_not_announced() {
         let mut log = TxLog::new([1, 2, 3, 4]);
-        log.append(&[tx(1, Some(client(1))), tx(2, None), tx(3, None)]);
+        log.append(&tx(1), Box::new([client(1)]));
+        log.append(&tx(2), Box::default());
+        log.append(&tx(3), Box::default());
         log.seal();
         assert_eq!(entries(&log.announce(0, false, client(1)).message), 2);
         assert_eq!(entries(&log.announce(0, false, client(2)).message), 3);
-        log.remove(&[tx(3, None).txid]);
-        assert!(log.get(&tx(3, None).txid).is_none());
-        assert!(log.get(&tx(2, None).wtxid).is_some());
+        log.remove(&[tx(3).txid]);
+        assert!(log.get(&tx(3).txid).is_none());
+        assert!(log.get(&tx(2).wtxid).is_some());
         assert_eq!(entries(&log.announce(0, false, client(2)).message), 2);
     }
 
@@ -228,7 +235,7 @@ mod tests {
     fn the_log_is_bounded_and_says_what_a_slow_client_missed() {
         let mut log = TxLog::new([1, 2, 3, 4]);
         for n in 0..TX_LOG as u32 + 10 {
-            log.append(&[tx(n, None)]);
+            log.append(&tx(n), Box::default());
         }
         log.seal();
         assert_eq!(log.by_hash.len(), 2 * TX_LOG);

@@ -4,8 +4,8 @@
 //! links and shards, lets time pass, does what the hub puts out, and sleeps on its queue until a link, the doorbell or the
 //! next wake-up needs it. Protocol logic lives in `brain`, none here.
 //!
-//! Bounds: a reader that is ahead of the loop waits (the node is slowed by TCP); more than `NODE_SEND_QUEUE` bytes towards a
-//! node close the link; at most `LINK_PER_TURN` entries of a shard are taken per turn.
+//! Bounds: a reader that is ahead of the loop waits (the node is slowed by TCP); more than `NODE_SEND_QUEUE` bytes or
+//! `SENDS` sends towards a node close the link; at most `LINK_PER_TURN` entries of a shard are taken per turn.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ use crate::wire::Hash;
 const READ_BYTES: usize = 64 * 1024;
 /// Events of all links that wait for the loop; readers wait when it is full.
 const EVENTS: usize = 64;
+/// Sends towards one node that wait for the socket; when it is full the link is closed.
+const SENDS: usize = 16_384;
 /// Events of links handled before shards and outputs get their turn.
 const EVENTS_PER_TURN: usize = 32;
 /// While a shard's queue is full the hub looks again after this.
@@ -92,7 +94,8 @@ pub fn run<E: From<io::Error>>(
     let result = tokio_uring::builder().start(async move {
         let (events, inbox) = mpsc::channel(EVENTS);
         watch_bell(&bell, events.clone())?;
-        let shards = links.into_iter().map(|link| (link, Outbox::new())).collect();
+        let shards: Vec<_> = links.into_iter().map(|link| (link, Outbox::new())).collect();
+        let listening = vec![false; shards.len()];
         let mut driver = Driver {
             hub,
             clock,
@@ -102,6 +105,8 @@ pub fn run<E: From<io::Error>>(
             observer,
             second: Instant(0),
             drain_by: None,
+            listening,
+            ready: None,
         };
         driver.turn_until_drained(inbox, &bell, &drain).await;
         Ok::<(), io::Error>(())
@@ -134,8 +139,8 @@ enum Event {
 /// A connection to a node.
 struct Conn {
     stream: Rc<TcpStream>,
-    send: mpsc::UnboundedSender<Bytes>,
-    /// Bytes given to the writer and not yet sent; bounded by `NODE_SEND_QUEUE`, which bounds the queue.
+    send: mpsc::Sender<Bytes>,
+    /// Bytes given to the writer and not yet sent, at most `NODE_SEND_QUEUE`.
     queued: Rc<Cell<usize>>,
 }
 
@@ -148,6 +153,9 @@ struct Driver<'o> {
     observer: &'o mut dyn Observer,
     second: Instant,
     drain_by: Option<Instant>,
+    /// Shards that have said that they listen; `Ready` is handed on when all have.
+    listening: Vec<bool>,
+    ready: Option<(u32, Hash)>,
 }
 
 impl Driver<'_> {
@@ -242,12 +250,22 @@ impl Driver<'_> {
             let shard = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
             for _ in 0..LINK_PER_TURN {
                 match link.pop() {
-                    Some(ToHub::Report(report)) => self.observer.report(shard, &report),
+                    Some(ToHub::Report(report)) => {
+                        if let Some(listening) = self.listening.get_mut(index) {
+                            *listening |= report.listening;
+                        }
+                        self.observer.report(shard, &report);
+                    }
                     Some(entry) => self.hub.handle(now, unix, Input::FromShard { shard, entry }),
                     None => break,
                 }
             }
             more |= link.has_mail();
+        }
+        if self.listening.iter().all(|listening| *listening)
+            && let Some((height, hash)) = self.ready.take()
+        {
+            self.observer.ready(height, &hash);
         }
         more
     }
@@ -271,7 +289,7 @@ impl Driver<'_> {
                         outbox.push(entry);
                     }
                 }
-                Output::Ready { height, hash } => self.observer.ready(height, &hash),
+                Output::Ready { height, hash } => self.ready = Some((height, hash)),
                 Output::Event(event) => self.observer.event(&event),
             }
         }
@@ -286,7 +304,7 @@ impl Driver<'_> {
         let Some(conn) = self.conns.get(&link) else { return };
         let queued = conn.queued.get() + bytes.len();
         conn.queued.set(queued);
-        if queued > NODE_SEND_QUEUE || conn.send.send(bytes).is_err() {
+        if queued > NODE_SEND_QUEUE || conn.send.try_send(bytes).is_err() {
             let _ = conn.stream.shutdown(std::net::Shutdown::Both);
             self.conns.remove(&link);
             let error = Some("the node takes nothing of what is sent".to_owned());
@@ -295,7 +313,7 @@ impl Driver<'_> {
     }
 
     fn open(&mut self, link: LinkId, stream: Rc<TcpStream>) {
-        let (send, outgoing) = mpsc::unbounded_channel();
+        let (send, outgoing) = mpsc::channel(SENDS);
         let queued = Rc::new(Cell::new(0));
         tokio_uring::spawn(read(link, stream.clone(), self.events.clone()));
         tokio_uring::spawn(write(stream.clone(), outgoing, queued.clone()));
@@ -380,7 +398,7 @@ async fn read(link: LinkId, stream: Rc<TcpStream>, events: mpsc::Sender<Event>) 
     let _ = events.send(Event::Closed(link, end)).await;
 }
 
-async fn write(stream: Rc<TcpStream>, mut outgoing: mpsc::UnboundedReceiver<Bytes>, queued: Rc<Cell<usize>>) {
+async fn write(stream: Rc<TcpStream>, mut outgoing: mpsc::Receiver<Bytes>, queued: Rc<Cell<usize>>) {
     while let Some(bytes) = outgoing.recv().await {
         let len = bytes.len();
         let (result, _) = stream.write_all(Vec::from(bytes)).await;

@@ -138,7 +138,7 @@ pub struct Mempool {
 }
 
 impl Mempool {
-    /// An empty one that holds at most `most` bytes of messages (default `limits::MEMPOOL_BYTES`). Indexes come on
+    /// An empty one that holds at most `most` bytes of messages. Indexes come on
     /// top: about 200 bytes a transaction and 60 an input.
     pub fn new(most: usize) -> Mempool {
         Mempool {

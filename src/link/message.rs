@@ -181,6 +181,8 @@ pub struct ShardReport {
     pub clients: u32,
     /// Of these, with the handshake complete.
     pub ready: u32,
+    /// True exactly when the shard's listeners accept.
+    pub listening: bool,
     /// The named counters, in the order of `shard::counters::NAMES`.
     pub counters: Vec<u64>,
     /// Ends by reason, in the order of `End::ALL`.

@@ -4,8 +4,8 @@
 //! catches up when that send is over (`flow`). When the head moves during a sweep, another follows at its end.
 
 use super::core::{Client, Core};
+use crate::base::ClientId;
 use crate::base::limits::SWEEP_PER_TURN;
-use crate::base::{ClientId, ClientRef};
 use crate::client::Flags;
 use crate::feed::Form;
 use crate::io::Payload;
@@ -114,11 +114,11 @@ impl Core {
         let told = self.blocks.announce(cursor, to, form, &self.view);
         let Some(client) = self.clients.get_mut(id) else { return false };
         client.blocks = told.cursor;
-        if told.missed {
-            // It hears of the tip alone and asks for what lies between.
+        if told.alone {
+            // It hears of the tip alone and asks for what lies between; until then it hears by inv.
             client.flags.remove(Flags::SYNCED);
-            self.counters.block_log_missed += 1;
         }
+        self.counters.block_log_missed += u64::from(told.missed);
         let Some(message) = told.message else { return false };
         self.counters.block_announcements += 1;
         self.send(id, Payload::Shared(message));
@@ -128,7 +128,6 @@ impl Core {
     /// Tells a client of the transactions it has not heard of. True when something was sent.
     pub(super) fn announce_txs(&mut self, id: ClientId) -> bool {
         let sealed = self.txs.sealed();
-        let client_ref = ClientRef { shard: self.config.id, id };
         let Some(client) = self.clients.get_mut(id) else { return false };
         if client.txs == sealed || !between_messages(client) {
             return false;
@@ -142,7 +141,7 @@ impl Core {
             // Transactions wait for what the client asked for; it catches up afterwards.
             return false;
         }
-        let told = self.txs.announce(client.txs, client.is(Flags::WTXID), client_ref);
+        let told = self.txs.announce(client.txs, client.is(Flags::WTXID), id);
         client.txs = told.cursor;
         self.counters.tx_skipped += u64::from(told.skipped);
         let Some(message) = told.message else { return false };

@@ -71,7 +71,7 @@ impl Core {
 
     /// `getcfilters`: passed to the hub, which knows where filters lie.
     pub(super) fn get_filters(&mut self, id: ClientId, start: u32, stop: &Hash) -> Result<(), End> {
-        let last = self.filter_range(start, stop, MAX_CFILTERS)?;
+        let Some(last) = self.filter_range(start, stop, MAX_CFILTERS)? else { return Ok(()) };
         if self.waits_for_filter(id, last, FilterRequest::Filters { start, stop: *stop }) {
             return Ok(());
         }
@@ -87,7 +87,7 @@ impl Core {
         stop: &Hash,
         out: &mut Vec<u8>,
     ) -> Result<(), End> {
-        let last = self.filter_range(start, stop, MAX_CFHEADERS)?;
+        let Some(last) = self.filter_range(start, stop, MAX_CFHEADERS)? else { return Ok(()) };
         if self.waits_for_filter(id, last, FilterRequest::Headers { start, stop: *stop }) {
             return Ok(());
         }
@@ -116,7 +116,7 @@ impl Core {
         stop: &Hash,
         out: &mut Vec<u8>,
     ) -> Result<(), End> {
-        let last = self.filter_range(0, stop, u32::MAX)?;
+        let Some(last) = self.filter_range(0, stop, u32::MAX)? else { return Ok(()) };
         if self.waits_for_filter(id, last, FilterRequest::Checkpoints { stop: *stop }) {
             return Ok(());
         }
@@ -135,16 +135,24 @@ impl Core {
         Ok(())
     }
 
-    /// The last height of a filter request. BIP157: an unknown stop hash or a range out of order or too long ends the client.
-    fn filter_range(&self, start: u32, stop: &Hash, most: u32) -> Result<u32, End> {
-        if !self.policy.services.contains(Services::COMPACT_FILTERS) {
+    /// The last height of a filter request. BIP157: an unknown stop hash or a range out of order or too long ends the
+    /// client. `None`: it asks in good faith for what is not to be had any more, and gets no answer.
+    fn filter_range(&mut self, start: u32, stop: &Hash, most: u32) -> Result<Option<u32>, End> {
+        if !self.policy.services.contains(Services::COMPACT_FILTERS) && !self.filters_promised {
             return Err(End::FiltersNotServed);
         }
-        let last = self.view.height(stop).ok_or(End::BadFilterRequest)?;
+        let Some(last) = self.view.height(stop) else {
+            // The block we announced ourselves has left the best chain while the request was on its way.
+            if self.blocks.has_announced(stop) {
+                self.counters.wants_missing += 1;
+                return Ok(None);
+            }
+            return Err(End::BadFilterRequest);
+        };
         if start > last || last - start >= most {
             return Err(End::BadFilterRequest);
         }
-        Ok(last)
+        Ok(Some(last))
     }
 
     /// A block's filter comes a moment after the block: a request for it waits rather than going unanswered.

@@ -16,10 +16,10 @@ use super::pool::Pool;
 use super::table::Table;
 use super::wheel::Wheel;
 use crate::admission::Admission;
-use crate::base::limits::{LEAVE_GROUP_MARGIN, MAX_HANDSHAKES, SEEN_TX};
+use crate::base::limits::{HEARD_TX, LEAVE_GROUP_MARGIN, MAX_HANDSHAKES, SEEN_TX};
 use crate::base::{ClientId, Conn, End, Instant, Nonces, ShardId, UnixTime};
 use crate::client::{self, Flags, Greeting};
-use crate::feed::{BlockLog, ChainView, Seen, TxLog};
+use crate::feed::{BlockLog, ChainView, Heard, Seen, TxLog};
 use crate::io::{Done, IoEnd, KernelCounters, ListenerId, Op};
 use crate::link::{Policy, ShardEnd, ToHub};
 use crate::wire::{Inv, Magic, Services};
@@ -79,7 +79,10 @@ pub struct Core {
     pub(super) blocks: BlockLog,
     pub(super) txs: TxLog,
     pub(super) seen: Seen,
+    pub(super) heard: Heard,
     pub(super) policy: Arc<Policy>,
+    /// True exactly when some client may have been told that filters are served: it is not to blame for asking.
+    pub(super) filters_promised: bool,
     /// The `addr` and `addrv2` messages that answer getaddr.
     pub(super) addresses: (Bytes, Bytes),
     pub(super) ops: Vec<Op>,
@@ -134,7 +137,9 @@ impl Core {
             blocks: BlockLog::new(config.magic),
             txs: TxLog::new(config.magic),
             seen: Seen::new(SEEN_TX, config.seed),
+            heard: Heard::new(HEARD_TX),
             policy: Arc::new(Policy { services: Services::empty(), fee_filter: 0, mempool: false }),
+            filters_promised: false,
             rng: SmallRng::seed_from_u64(config.seed),
             next_report: now,
             next_seal: now,
@@ -361,7 +366,13 @@ impl Core {
         } else if self.listening == Listening::Full && room > 2 * margin {
             self.listening = Listening::Yes;
             self.each_listener(Op::Listen);
+            // The hub hears of it in the next turn, when the kernel has been told.
+            self.next_report = self.now + Duration::from_nanos(1);
         }
+    }
+
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening == Listening::Yes
     }
 
     pub(super) fn open(&mut self) {

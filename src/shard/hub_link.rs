@@ -12,7 +12,7 @@ use crate::feed::{Seen, TxNews};
 use crate::io::KernelCounters;
 use crate::link::{Answer, ShardReport, ToHub, ToShard, WantId};
 use crate::wire::tx::strip_tx;
-use crate::wire::{Hash, InvKind};
+use crate::wire::{Hash, InvKind, Services};
 
 impl Core {
     /// Takes a turn's share of the hub's entries.
@@ -46,7 +46,10 @@ impl Core {
             ToShard::TxsGone(txids) => self.txs_gone(&txids),
             ToShard::AskTx(ask) => self.ask_tx(ask),
             ToShard::Answer { client, id, answer } => self.answered(client, id, answer),
-            ToShard::Policy(policy) => self.policy = policy,
+            ToShard::Policy(policy) => {
+                self.filters_promised |= policy.services.contains(Services::COMPACT_FILTERS);
+                self.policy = policy;
+            }
             ToShard::Addresses { addr, addrv2 } => self.addresses = (addr, addrv2),
             ToShard::Open => self.open(),
             ToShard::Drain => self.begin_drain(),
@@ -54,13 +57,16 @@ impl Core {
     }
 
     fn take_txs(&mut self, txs: &[Arc<TxNews>]) {
-        for tx in txs {
-            self.seen.set(&tx.wtxid, Seen::RECEIVED);
-        }
         if !self.txs.is_unsealed() {
             self.next_seal = self.now + self.config.tx_interval;
         }
-        self.txs.append(txs);
+        for tx in txs {
+            self.seen.set(&tx.wtxid, Seen::RECEIVED);
+            let origin = tx.origin.filter(|origin| origin.shard == self.config.id).map(|origin| origin.id);
+            let by_txid = (tx.txid != tx.wtxid).then(|| self.heard.take(&tx.txid)).into_iter().flatten();
+            let knowers = origin.into_iter().chain(by_txid).chain(self.heard.take(&tx.wtxid)).collect();
+            self.txs.append(tx, knowers);
+        }
     }
 
     /// Gone for whatever reason: a client may announce or send it again, and the hub decides anew.
@@ -147,6 +153,7 @@ impl Core {
             time: self.unix,
             clients: self.clients.len(),
             ready: self.ready,
+            listening: self.is_listening(),
             counters: self.counters.values(),
             ends: self.counters.ends.to_vec(),
             faults: self.counters.faults.to_vec(),

@@ -13,9 +13,13 @@ use crate::wire::{Inv, InvKind, InvList, Tx, write};
 impl Core {
     /// A client's `inv`. Blocks are the node's to announce; transactions not known here go to the hub.
     pub(super) fn tx_invs(&mut self, id: ClientId, list: InvList<'_>) {
-        let mut passed = 0;
+        let (mut passed, mut heard) = (0, 0);
         for inv in list.iter().filter(|inv| inv.kind.is_tx()) {
             let mark = self.seen.mark(&inv.hash);
+            if self.txs.get(&inv.hash).is_none() && heard < MAX_TX_ANNOUNCEMENTS {
+                heard += 1;
+                self.heard.add(&inv.hash, id);
+            }
             if mark == Seen::RECEIVED || mark >= ANNOUNCERS_PER_SHARD || self.txs.get(&inv.hash).is_some() {
                 self.counters.tx_inv_known += 1;
                 continue;
@@ -45,6 +49,7 @@ impl Core {
                 self.asked.remove(&id);
             }
         }
+        self.heard.add(&wtxid, id);
         if self.seen.mark(&wtxid) == Seen::RECEIVED || self.txs.get(&wtxid).is_some() {
             self.counters.tx_duplicate += 1;
             return;

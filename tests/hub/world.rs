@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use breakwater::base::limits::{CACHE_BYTES, SEGMENT_BYTES};
+use breakwater::base::limits::SEGMENT_BYTES;
 use breakwater::base::{ClientId, Instant, Nonces, ShardId};
 use breakwater::feed::{BlockNews, ChainView};
 use breakwater::hub::store::{Keep, Store, StoreConfig};
@@ -50,6 +50,8 @@ pub struct World {
     pub ready: Option<(u32, Hash)>,
     pub events: Vec<HubEvent>,
     next_want: u32,
+    /// Ticks of the hub, to notice one that never sleeps.
+    pub ticks: u64,
 }
 
 pub fn node_addr(n: usize) -> NodeAddr {
@@ -84,6 +86,7 @@ impl World {
             ready: None,
             events: Vec::new(),
             next_want: 0,
+            ticks: 0,
         };
         for n in 0..world.nodes.len() {
             world.start_node(n);
@@ -107,7 +110,7 @@ impl World {
             magic: MAGIC,
             genesis: chain::genesis(self.config.network),
             keep: self.config.keep,
-            cache_bytes: CACHE_BYTES,
+            cache_bytes: 1 << 30,
             segment_bytes: SEGMENT_BYTES,
         };
         let (store, opened) = Store::open(Box::new(self.disk.clone()), config).unwrap();
@@ -198,6 +201,9 @@ impl World {
                 && now >= hub.next_wake()
             {
                 hub.tick(now, unix);
+                self.ticks += 1;
+                // A busy hub wakes some 100 times a second, for a while.
+                assert!(self.ticks < 2_000 + 100 * u64::from(now.secs()), "the hub does not sleep");
             }
         }
     }

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::Transaction;
-use bitcoin::consensus::deserialize;
 use bitcoin::hashes::Hash as _;
 use breakwater::base::{Instant, UnixTime};
 use breakwater::stub::node::{Options, Output, PeerId, StubNode};
 use breakwater::stub::{StubBlock, StubChain};
-use breakwater::wire::{Hash, Message};
+use breakwater::wire::Hash;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -21,7 +20,6 @@ use super::kernel::SharedNet;
 use super::net::News;
 use super::pipe::TcpId;
 use super::truth::{Truth, short};
-use super::witness::each;
 
 /// Number of the first node's actor; the next has the next number.
 pub const FIRST_NODE: u64 = 2_000_000;
@@ -43,8 +41,6 @@ struct Node {
     down: Option<StubChain>,
     options: Options,
     links: BTreeSet<TcpId>,
-    /// What the hub says on each link, for counting submissions.
-    heard: BTreeMap<TcpId, Vec<u8>>,
     /// The last arrival in its mempool that the others were told of.
     told: u64,
 }
@@ -62,18 +58,18 @@ pub struct Backend {
 
 impl Backend {
     /// Nodes on a chain, one for each of `options`.
-    pub fn new(net: SharedNet, chain: StubChain, options: Vec<Options>, seed: u64, truth: &mut Truth) -> Backend {
+    pub fn new(
+        net: SharedNet,
+        chain: StubChain,
+        options: Vec<Options>,
+        seed: u64,
+        truth: &mut Truth,
+    ) -> Backend {
         for height in 0..=chain.height() {
             accept_block(chain.at(height).expect("a height of the best chain"), truth);
         }
-        let node = |options| Node {
-            up: None,
-            down: Some(chain.clone()),
-            options,
-            links: BTreeSet::new(),
-            heard: BTreeMap::new(),
-            told: 0,
-        };
+        let node =
+            |options| Node { up: None, down: Some(chain.clone()), options, links: BTreeSet::new(), told: 0 };
         let nodes = options.into_iter().map(node).collect();
         let rng = SmallRng::seed_from_u64(seed ^ 0x6e6f_6465);
         let mut backend = Backend { net, chain, nodes, gossip: BTreeMap::new(), seq: 0, rng };
@@ -115,7 +111,8 @@ impl Backend {
     /// Replaces the last `depth` blocks by one more.
     pub fn reorganise(&mut self, depth: u32) {
         let (_, unix) = self.now();
-        let Some(parent) = self.chain.height().checked_sub(depth).and_then(|height| self.chain.at(height)) else {
+        let Some(parent) = self.chain.height().checked_sub(depth).and_then(|height| self.chain.at(height))
+        else {
             return;
         };
         let parent = *parent.hash();
@@ -165,7 +162,6 @@ impl Backend {
         for tcp in std::mem::take(&mut self.nodes[node].links) {
             net.close(tcp, FIRST_NODE + node as u64, true);
         }
-        self.nodes[node].heard.clear();
     }
 
     /// The node starts again and catches up.
@@ -239,16 +235,13 @@ impl Backend {
     pub fn hear(&mut self, node: usize, tcp: TcpId, news: News, truth: &mut Truth) -> Result<(), String> {
         let (now, _) = self.now();
         let peer = PeerId(u64::from(tcp));
-        let Some(stub) = self.nodes[node].up.as_mut() else { return Ok(()) };
+        let Node { up: Some(stub), links, .. } = &mut self.nodes[node] else { return Ok(()) };
         match news {
             News::Incoming => {
-                self.nodes[node].links.insert(tcp);
+                links.insert(tcp);
                 stub.connected(now, peer, ([127, 0, 0, 1], 1).into());
             }
             News::Bytes(bytes) => {
-                let stream = self.nodes[node].heard.entry(tcp).or_default();
-                stream.extend_from_slice(&bytes);
-                each(stream, |message| submission(&message, truth))?;
                 stub.received(now, peer, &bytes);
             }
             News::Fin | News::Reset => {
@@ -263,16 +256,15 @@ impl Backend {
 
     fn drop_link(&mut self, node: usize, tcp: TcpId) {
         self.nodes[node].links.remove(&tcp);
-        self.nodes[node].heard.remove(&tcp);
         self.net.borrow_mut().close(tcp, FIRST_NODE + node as u64, false);
     }
 
     /// Lets a node do what is due, and carries away what it says and what it has accepted.
     fn after(&mut self, node: usize, truth: &mut Truth) {
         let (now, _) = self.now();
-        let Some(stub) = self.nodes[node].up.as_mut() else { return };
+        let Node { up: Some(stub), told, .. } = &mut self.nodes[node] else { return };
         stub.tick(now);
-        let told = std::mem::replace(&mut self.nodes[node].told, stub.chain().mempool().arrivals());
+        let told = std::mem::replace(told, stub.chain().mempool().arrivals());
         let news: Vec<_> = stub.chain().mempool().since(told).cloned().collect();
         let mut outputs = Vec::new();
         while let Some(output) = stub.next_output() {
@@ -298,13 +290,6 @@ impl Backend {
             }
         }
     }
-}
-
-/// Counts the transactions the hub sends.
-fn submission(message: &Message<'_>, truth: &mut Truth) -> Result<(), String> {
-    let Message::Tx(payload) = message else { return Ok(()) };
-    let tx: Transaction = deserialize(payload).map_err(|e| format!("the hub sent a tx that does not decode: {e}"))?;
-    truth.submit(tx.compute_wtxid().to_byte_array())
 }
 
 /// Brings `chain` all blocks up to `to` that it lacks.

@@ -76,9 +76,11 @@ impl Faults {
             read: maybe(0.05),
             ..Faults::none()
         };
-        faults.latency_us = [(20, 200), (100, 5_000), (1_000, 150_000)][rng.random_range(0..3)];
-        faults.jitter_us = [10, 1_000, 20_000][rng.random_range(0..3)];
-        faults.socket = [(2_048, 4_096), (4_096, 65_536), (65_536, 262_144)][rng.random_range(0..3)];
+        // Small buffers on a long way would be slower than any client that could follow the chain.
+        let slow = rng.random_range(0..3);
+        faults.latency_us = [(20, 200), (100, 5_000), (1_000, 150_000)][slow];
+        faults.jitter_us = [10, 1_000, 20_000][rng.random_range(0..=slow)];
+        faults.socket = [(2_048, 4_096), (8_192, 65_536), (65_536, 262_144)][rng.random_range(slow..3)];
         faults.buffers = [4, 16, 256][rng.random_range(0..3)];
         faults.stall_us = [(100_000, 2_000_000), (1_000_000, 30_000_000), (60_000_000, 200_000_000)]
             [rng.random_range(0..3)];

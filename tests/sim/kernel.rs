@@ -50,9 +50,7 @@ impl Kernel for SimKernel {
 
     fn wait(&mut self, until: Instant, dones: &mut Vec<Done>) {
         let net = &mut *self.net.borrow_mut();
-        while let Some(op) = net.ports[self.port].staged.pop_front() {
-            net.submit(self.port, op);
-        }
+        net.submit_staged(self.port);
         let before = dones.len();
         let port = &mut net.ports[self.port];
         port.counters.enters += 1;

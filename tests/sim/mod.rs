@@ -7,6 +7,14 @@
 //!     port      the network's half of one shard's kernel
 //!     kernel    the kernel a simulated shard runs on
 //!     echo      a hand-written shard that tests the kernel itself
+//!     disk      a disk that forgets and fails (also used by the store's tests)
+//!     truth     what is true in a run, whoever has heard of it
+//!     witness   reads along on one client's connection
+//!     backend   the nodes behind, and the chain they follow
+//!     custody   counts the transactions the hub submits to nodes
+//!     relay     the relay as one process: hub, shards and glue
+//!     front     the clients
+//!     world     a run: storm, calm, checks
 //!
 //! Invariants: one thread; no real clock, no real socket, no randomness but the seed's; what a run does depends on
 //! its seed and the code alone.
@@ -14,10 +22,18 @@
 #![allow(dead_code)] // Not every accessor is needed by every check.
 #![allow(unreachable_pub)] // A test binary exports nothing; `pub` says here what a module offers the others.
 
+pub mod backend;
+pub mod custody;
+pub mod disk;
 pub mod echo;
 pub mod faults;
+pub mod front;
 pub mod kernel;
 pub mod net;
 pub mod pipe;
 pub mod port;
+pub mod relay;
 pub mod trace;
+pub mod truth;
+pub mod witness;
+pub mod world;

@@ -284,7 +284,11 @@ impl Net {
             let stall = self.rng.random_range(low..=high);
             self.note(format_args!("net {id}.{side} stalls {} ms", stall / 1_000));
             at = at + Duration::from_micros(stall);
+            // Where nothing gets through, acknowledgements do not either: both ways stand still.
+            let back = &mut self.end(id, 1 - side).pipe;
+            back.last_at = back.last_at.max(at);
         }
+        at = at + Duration::from_micros(self.rng.random_range(0..=self.faults.jitter_us));
         at = at.max(self.end(id, side).pipe.last_at);
         let mut rest = &data[..taken];
         let mut cuts = 0;
@@ -298,7 +302,8 @@ impl Net {
             };
             let (segment, tail) = rest.split_at(size.min(rest.len()));
             rest = tail;
-            at = at + Duration::from_micros(self.rng.random_range(0..=self.faults.jitter_us));
+            // Small, because it adds up: a stream in single bytes shall not be slower than a modem.
+            at = at + Duration::from_micros(self.rng.random_range(0..=20));
             let pipe = &mut self.end(id, side).pipe;
             pipe.flight.push_back(Segment::Data(segment.to_vec()));
             self.seq += 1;

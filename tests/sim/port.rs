@@ -176,7 +176,14 @@ impl Net {
         self.ports[port].pending.insert(key, pending);
     }
 
-    pub(super) fn submit(&mut self, port: usize, op: Op) {
+    /// Hands the kernel what the shard has queued.
+    pub fn submit_staged(&mut self, port: usize) {
+        while let Some(op) = self.ports[port].staged.pop_front() {
+            self.submit(port, op);
+        }
+    }
+
+    fn submit(&mut self, port: usize, op: Op) {
         self.ports[port].counters.submitted += 1;
         match op {
             Op::Listen(listener) => {

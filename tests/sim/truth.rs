@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use breakwater::base::Instant;
+use breakwater::base::limits::RECENT_VERDICT_TIME;
 use breakwater::feed::ChainView;
 use breakwater::link::ToShard;
 use breakwater::wire::Hash;
@@ -20,8 +22,8 @@ pub struct Truth {
     served: BTreeSet<Hash>,
     /// Times a link between the hub and a node was lost, hub restarts included.
     pub link_losses: u64,
-    /// For each transaction submitted to a node, `link_losses` when it last was.
-    submitted: BTreeMap<Hash, u64>,
+    /// For each transaction submitted to a node, `link_losses` when it last was, and when that was.
+    submitted: BTreeMap<Hash, (u64, Instant)>,
 }
 
 impl Truth {
@@ -52,7 +54,8 @@ impl Truth {
             ToShard::FiltersTo(to) => {
                 let Some(view) = &self.view else { return };
                 let hashes = (0..=*to).rev().filter_map(|height| view.hash(height));
-                let new: Vec<Hash> = hashes.take_while(|hash| !self.served.contains(*hash)).copied().collect();
+                let new: Vec<Hash> =
+                    hashes.take_while(|hash| !self.served.contains(*hash)).copied().collect();
                 self.served.extend(new);
             }
             _ => {}
@@ -63,7 +66,11 @@ impl Truth {
     pub fn relay_lost(&mut self) {
         self.link_losses += 1;
         self.view = None;
-        self.served.clear();
+    }
+
+    /// True exactly when the block is in the chain that the hub gave last.
+    pub fn is_best(&self, block: &Hash) -> bool {
+        self.view.as_ref().is_some_and(|view| view.height(block).is_some())
     }
 
     /// True exactly when the hub has said that the block's filter can be served.
@@ -71,14 +78,19 @@ impl Truth {
         self.served.contains(block)
     }
 
-    /// The hub hands a transaction to a node.
-    pub fn submit(&mut self, wtxid: Hash) -> Result<(), String> {
-        match self.submitted.insert(wtxid, self.link_losses) {
-            Some(losses) if losses == self.link_losses => {
+    /// The hub hands a transaction to a node. After `RECENT_VERDICT_TIME` it may have forgotten that it did.
+    pub fn submit(&mut self, now: Instant, wtxid: Hash) -> Result<(), String> {
+        match self.submitted.insert(wtxid, (self.link_losses, now)) {
+            Some((losses, at)) if losses == self.link_losses && now.since(at) < RECENT_VERDICT_TIME => {
                 Err(format!("transaction {} submitted twice without a link loss", short(&wtxid)))
             }
             _ => Ok(()),
         }
+    }
+
+    /// True exactly when a node has been given the transaction; it may have refused it (a parent it does not know).
+    pub fn is_submitted(&self, wtxid: &Hash) -> bool {
+        self.submitted.contains_key(wtxid)
     }
 
     /// Number of transactions submitted.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::Hash as _;
+use breakwater::base::limits::MAX_HEADERS_ANNOUNCE;
 use breakwater::stub::MAGIC;
 use breakwater::wire::{self, Hash, Inv, Message, Step, sha256d};
 
@@ -32,9 +33,13 @@ pub struct Witness {
     down: Vec<u8>,
     /// True exactly when the client's `version` asked for transactions.
     relay: bool,
-    /// True exactly when the client has asked for filters.
+    /// True exactly when the client has been given filters or their headers, so that the relay knows what it is.
     filters: bool,
     open: BTreeMap<Question, u32>,
+    /// `headers` messages taken for an answer that may have been announcements, so that the answer is still to come.
+    doubtful: u32,
+    /// Names of the messages since [`Witness::take_log`], for the trace.
+    log: String,
     /// Transactions announced to the client.
     pub tx_invs: u64,
     /// Blocks announced to the client, in whatever form.
@@ -56,24 +61,16 @@ impl Witness {
     }
 
     fn question(&mut self, message: &Message<'_>) {
+        self.jot(message);
         match message {
             Message::Version(version) => self.relay = version.relay,
             Message::Ping(nonce) => self.ask(Question::Ping(*nonce)),
             Message::GetHeaders { .. } => self.ask(Question::Headers),
             Message::GetData(list) => list.iter().for_each(|inv| self.ask(Question::Data(inv.hash))),
             Message::GetBlockTxn { block, .. } => self.ask(Question::BlockTxn(*block)),
-            Message::GetCFilters { stop, .. } => {
-                self.filters = true;
-                self.ask(Question::CFilters(*stop));
-            }
-            Message::GetCFHeaders { stop, .. } => {
-                self.filters = true;
-                self.ask(Question::CFHeaders(*stop));
-            }
-            Message::GetCFCheckpt { stop, .. } => {
-                self.filters = true;
-                self.ask(Question::CFCheckpt(*stop));
-            }
+            Message::GetCFilters { stop, .. } => self.ask(Question::CFilters(*stop)),
+            Message::GetCFHeaders { stop, .. } => self.ask(Question::CFHeaders(*stop)),
+            Message::GetCFCheckpt { stop, .. } => self.ask(Question::CFCheckpt(*stop)),
             _ => {}
         }
     }
@@ -89,14 +86,20 @@ impl Witness {
 
     fn answer(&mut self, message: &Message<'_>, truth: &Truth) -> Result<(), String> {
         self.messages += 1;
+        self.jot(message);
         match message {
             Message::Pong(nonce) if !self.close(Question::Ping(*nonce)) => {
                 return Err(format!("pong {nonce} answers no ping"));
             }
             Message::Headers(list) => {
-                if !self.close(Question::Headers) {
+                let like_news = (1..=MAX_HEADERS_ANNOUNCE).contains(&list.len());
+                if self.close(Question::Headers) {
+                    self.doubtful += u32::from(like_news);
+                } else if self.doubtful > 0 {
+                    self.doubtful -= u32::from(!like_news);
+                } else {
                     for header in list.iter() {
-                        self.block_announced(&sha256d(header), truth)?;
+                        self.block_announced("headers", &sha256d(header), truth)?;
                     }
                 }
             }
@@ -121,7 +124,7 @@ impl Witness {
             Message::CmpctBlock(payload) => {
                 let hash = sha256d(&payload[..80]);
                 if !self.close(Question::Data(hash)) {
-                    self.block_announced(&hash, truth)?;
+                    self.block_announced("cmpctblock", &hash, truth)?;
                 }
             }
             Message::BlockTxn(payload) => {
@@ -129,16 +132,54 @@ impl Witness {
                 self.close(Question::BlockTxn(hash));
             }
             Message::Tx(payload) => self.transaction(payload)?,
-            Message::CFilter { block, .. } => _ = self.close(Question::CFilters(*block)),
-            Message::CFHeaders { stop, .. } => _ = self.close(Question::CFHeaders(*stop)),
-            Message::CFCheckpt { stop, .. } => _ = self.close(Question::CFCheckpt(*stop)),
+            Message::CFilter { .. } => self.filters_given(|q| matches!(q, Question::CFilters(_))),
+            Message::CFHeaders { .. } => self.filters_given(|q| matches!(q, Question::CFHeaders(_))),
+            Message::CFCheckpt { .. } => self.filters_given(|q| matches!(q, Question::CFCheckpt(_))),
             _ => {}
         }
         Ok(())
     }
 
+    fn jot(&mut self, message: &Message<'_>) {
+        let text = match message {
+            Message::Headers(list) => {
+                let last =
+                    list.iter().last().map_or_else(|| "none".to_owned(), |header| short(&sha256d(header)));
+                format!("headers {} to {last} ", list.len())
+            }
+            Message::Inv(list) => {
+                let last = list.iter().last().map_or_else(|| "none".to_owned(), |inv| short(&inv.hash));
+                format!("inv {} to {last} ", list.len())
+            }
+            Message::GetData(list) => {
+                let first = list.iter().next().map_or_else(|| "none".to_owned(), |inv| short(&inv.hash));
+                format!("getdata {} from {first} ", list.len())
+            }
+            Message::NotFound(list) => format!("notfound {} ", list.len()),
+            Message::GetCFHeaders { start, stop, .. } => format!("getcfheaders {start} {} ", short(stop)),
+            Message::GetCFilters { start, stop, .. } => format!("getcfilters {start} {} ", short(stop)),
+            Message::Block(payload) => format!("block {} ", short(&sha256d(&payload[..80]))),
+            Message::CFilter { .. } => ". ".to_owned(),
+            other => format!("{other:?}").split(['(', ' ', '{']).next().unwrap_or("").to_lowercase() + " ",
+        };
+        self.log.push_str(&text);
+    }
+
+    /// The messages since the last call, by name.
+    pub fn take_log(&mut self) -> String {
+        std::mem::take(&mut self.log)
+    }
+
+    /// While a filter is late the relay gives no answer (and counts it); the client asks again, perhaps for more. Whether
+    /// it has all filters in the end is checked with the client itself.
+    fn filters_given(&mut self, same: impl Fn(&Question) -> bool) {
+        self.filters = true;
+        self.open.retain(|question, _| !same(question));
+    }
+
     fn transaction(&mut self, payload: &[u8]) -> Result<(), String> {
-        let tx: bitcoin::Transaction = deserialize(payload).map_err(|e| format!("a tx that does not decode: {e}"))?;
+        let tx: bitcoin::Transaction =
+            deserialize(payload).map_err(|e| format!("a tx that does not decode: {e}"))?;
         let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
         if !self.close(Question::Data(txid)) && !self.close(Question::Data(wtxid)) {
             return Err(format!("transaction {} that was not asked for", short(&txid)));
@@ -148,7 +189,7 @@ impl Witness {
 
     fn announced(&mut self, inv: Inv, truth: &Truth) -> Result<(), String> {
         if !inv.kind.is_tx() {
-            return self.block_announced(&inv.hash, truth);
+            return self.block_announced("inv", &inv.hash, truth);
         }
         self.tx_invs += 1;
         if !self.relay {
@@ -160,13 +201,16 @@ impl Witness {
         Ok(())
     }
 
-    fn block_announced(&mut self, hash: &Hash, truth: &Truth) -> Result<(), String> {
+    fn block_announced(&mut self, form: &str, hash: &Hash, truth: &Truth) -> Result<(), String> {
         self.block_news += 1;
         let Some(height) = truth.height(hash) else {
-            return Err(format!("block {} announced before a node accepted it", short(hash)));
+            return Err(format!("block {} announced by {form} before a node accepted it", short(hash)));
         };
         if self.filters && !truth.is_served(hash) {
-            return Err(format!("block {} at {height} announced to a filter client before its filter", short(hash)));
+            return Err(format!(
+                "block {} at {height} announced by {form} to a filter client before its filter",
+                short(hash)
+            ));
         }
         Ok(())
     }
@@ -185,9 +229,21 @@ impl Witness {
         true
     }
 
-    /// Questions without an answer so far.
-    pub fn unanswered(&self) -> Vec<String> {
-        self.open.iter().map(|(question, count)| format!("{count} x {}", name(question))).collect()
+    /// Questions without an answer so far. Filters and single transactions of a block that has left the best chain are
+    /// not given.
+    pub fn unanswered(&self, truth: &Truth) -> Vec<String> {
+        let due = |question: &Question| match question {
+            Question::CFilters(block)
+            | Question::CFHeaders(block)
+            | Question::CFCheckpt(block)
+            | Question::BlockTxn(block) => truth.is_best(block),
+            _ => true,
+        };
+        self.open
+            .iter()
+            .filter(|(question, _)| due(question))
+            .map(|(question, count)| format!("{count} x {}", name(question)))
+            .collect()
     }
 }
 
@@ -214,7 +270,8 @@ pub fn each(
             Step::Need(_) => break Ok(()),
             Step::Message { command, payload, used } => {
                 at += used;
-                let parsed = wire::parse(&command, payload).map_err(|e| format!("bad {}: {e}", command.name()));
+                let parsed =
+                    wire::parse(&command, payload).map_err(|e| format!("bad {}: {e}", command.name()));
                 if let Err(error) = parsed.and_then(&mut handle) {
                     break Err(error);
                 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -59,7 +60,9 @@ pub(super) struct Blocks {
 }
 
 /// Pause after every node has failed to give a block.
-const BLOCK_RETRY: std::time::Duration = std::time::Duration::from_millis(500);
+const BLOCK_RETRY: Duration = Duration::from_millis(500);
+/// Pause when no node can give any of the missing blocks (all pruned, say).
+const BLOCK_RETRY_NOBODY: Duration = Duration::from_secs(5);
 
 impl Blocks {
     /// True exactly when the block has been asked for on this link.
@@ -100,16 +103,37 @@ impl Hub {
         if !self.blocks.planned || self.now < self.blocks.pause_until {
             return;
         }
-        while let Some(height) = self.blocks.todo.pop_front() {
+        // Once round at most: what no node can give goes to the back, so that it holds up nothing else.
+        for _ in 0..self.blocks.todo.len() {
+            let Some(height) = self.blocks.todo.pop_front() else { return };
             let Some(hash) = self.chain.best_hash(height).copied() else { continue };
             if self.blocks.asked.contains_key(&hash) || self.keeper.has(&Piece::Block(hash)) {
                 continue;
             }
-            if !self.ask_block(hash, Why::Keep, None, Vec::new()) {
+            if self.ask_block(hash, Why::Keep, None, Vec::new()) {
+                continue;
+            }
+            if !self.any_room() {
                 self.blocks.todo.push_front(height);
                 return;
             }
+            self.blocks.todo.push_back(height);
         }
+        if !self.blocks.todo.is_empty() {
+            self.pause_blocks(BLOCK_RETRY_NOBODY);
+        }
+    }
+
+    fn pause_blocks(&mut self, pause: Duration) {
+        self.blocks.pause_until = self.now + pause;
+        self.wake_at(self.now + pause);
+    }
+
+    /// True exactly when some node may be asked for another old block.
+    fn any_room(&self) -> bool {
+        let nodes = 0..self.nodes.list.len();
+        let links = nodes.filter(|n| self.nodes.list[*n].synced).filter_map(|n| self.nodes.ask_link(n));
+        links.into_iter().any(|link| self.has_room(link, Why::Keep))
     }
 
     /// Asks for a block: on `prefer` when it has room, else on any link that may have it. False when none has room.
@@ -305,9 +329,11 @@ impl Hub {
             && let Some(height) = self.chain.best_height(&hash)
         {
             // Every node has been tried: a breath, then from the beginning.
-            self.blocks.todo.push_front(height);
-            self.blocks.pause_until = self.now + BLOCK_RETRY;
-            self.wake_at(self.now + BLOCK_RETRY);
+            match ask.why {
+                Why::Tip => self.blocks.todo.push_front(height),
+                _ => self.blocks.todo.push_back(height),
+            }
+            self.pause_blocks(BLOCK_RETRY);
         }
     }
 

@@ -19,9 +19,13 @@ use crate::wire::{Hash, HashList, HeaderList, Inv, InvKind, Magic, write};
 const MAX_STRAYS: u32 = 10;
 
 impl Hub {
-    /// Asks a node what it has beyond our best chain.
+    /// Asks a node what it has beyond our best chain. The locator begins below our tip, so that a node at the same tip
+    /// has something to answer: bcoin says nothing when it would have to send an empty list.
     pub(super) fn ask_headers(&mut self, link: LinkId) {
-        let locator = self.chain.view().locator();
+        let mut locator = self.chain.view().locator();
+        if locator.len() > 1 {
+            locator.remove(0);
+        }
         self.ask_headers_from(link, locator);
     }
 
@@ -90,7 +94,7 @@ impl Hub {
         self.send(link, |out, magic| write::headers(out, magic, list.into_iter()));
     }
 
-    fn node_synced(&mut self, node: usize) {
+    pub(super) fn node_synced(&mut self, node: usize) {
         let state = &mut self.nodes.list[node];
         if state.synced || !state.is_up() {
             return;
@@ -164,9 +168,11 @@ impl Hub {
         let view = self.chain.view();
         let tip = view.tip_height();
         let first = tip.saturating_sub(crate::base::limits::RECENT_BLOCKS as u32 - 1).max(1);
-        let blocks: Arc<[Arc<BlockNews>]> = (first..=tip)
-            .filter_map(|height| view.hash(height).and_then(|hash| self.blocks.recent.get(hash)).cloned())
-            .collect();
+        // Without a gap: the run that ends at the tip.
+        let recent = |height: u32| view.hash(height).and_then(|hash| self.blocks.recent.get(hash)).cloned();
+        let mut blocks: Vec<Arc<BlockNews>> = (first..=tip).rev().map_while(recent).collect();
+        blocks.reverse();
+        let blocks: Arc<[Arc<BlockNews>]> = blocks.into();
         self.published = Some(view.clone());
         self.tell_all(&ToShard::Chain { view, blocks });
         self.tell_filters();

@@ -282,6 +282,7 @@ impl Hub {
             return;
         }
         self.counters.store_damage += damage.len() as u64;
+        self.promise.incomplete();
         self.out.extend(damage.into_iter().map(|text| Output::Event(HubEvent::Damage(text))));
         self.plan_blocks();
         self.plan_filters();

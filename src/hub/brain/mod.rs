@@ -9,7 +9,8 @@
 //!     blocks    fetching blocks: the tip's, and those missing in the store
 //!     early     compact blocks, held back until a node vouches for them
 //!     filters   compact filters and their headers
-//!     txs       transactions from nodes, and those of clients on their way to a node
+//!     txs       transactions of nodes: mempool, telling the shards
+//!     submit    transactions of clients on their way to a node, and the verdict
 //!     wants     questions of clients that shards cannot answer
 //!     policy    what clients are promised, and when they are let in
 //!     addresses what getaddr is answered
@@ -31,6 +32,7 @@ mod headers;
 mod keeper;
 mod nodes;
 mod policy;
+mod submit;
 mod txs;
 mod wants;
 

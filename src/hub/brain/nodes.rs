@@ -17,6 +17,9 @@ use crate::base::limits::{
 use crate::hub::session::{Break, LinkKind, Peer, Session, Us};
 use crate::wire::{Hash, Services};
 
+/// Time for a node whose chain is new to answer getheaders; see `has_genesis_only`.
+const GENESIS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// One of a node's links.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -301,7 +304,10 @@ impl Hub {
             }
             let asked = self.nodes.list[node].headers_asked;
             if let (Some(asked), Some(link)) = (asked, self.nodes.ask_link(node)) {
-                if now >= asked + NODE_TIMEOUT {
+                if self.has_genesis_only(node) && now >= asked + GENESIS_PATIENCE {
+                    self.nodes.list[node].headers_asked = None;
+                    self.node_synced(node);
+                } else if now >= asked + NODE_TIMEOUT {
                     self.leave(link, Break::Silent);
                 } else {
                     self.wake_at(asked + NODE_TIMEOUT);
@@ -312,6 +318,12 @@ impl Hub {
         for id in ids {
             self.tick_link(id);
         }
+    }
+
+    /// True exactly when neither we nor the node, as it says, have more than the genesis block: such a bcoin answers nothing.
+    fn has_genesis_only(&self, node: usize) -> bool {
+        let theirs = self.nodes.list[node].peer.as_ref().is_some_and(|peer| peer.start_height <= 0);
+        theirs && self.chain.tip().0 == 0
     }
 
     fn tick_link(&mut self, id: LinkId) {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::{Hub, HubEvent, Output};
 use crate::base::Instant;
-use crate::base::limits::{LIMITED_BLOCKS, NODE_GRACE, OPEN_WITHOUT_NODE};
+use crate::base::limits::{FILTERS_PATIENCE, LIMITED_BLOCKS, NODE_GRACE, OPEN_WITHOUT_NODE};
 use crate::hub::store::Keep;
 use crate::link::{Policy, ToShard};
 use crate::wire::Services;
@@ -33,11 +33,19 @@ pub(super) struct Promise {
     open_at: Instant,
     /// True exactly when the window was complete once; the check is linear, so it is made when downloads end.
     stored: bool,
+    /// While everything but filters is ready: how many filter headers there were, and since when no more came.
+    filters_wait: Option<(u64, Instant)>,
 }
 
 impl Promise {
     pub(super) fn new(now: Instant) -> Promise {
-        Promise { open: false, ready: false, said: None, open_at: now + OPEN_WITHOUT_NODE, stored: false }
+        let open_at = now + OPEN_WITHOUT_NODE;
+        Promise { open: false, ready: false, said: None, open_at, stored: false, filters_wait: None }
+    }
+
+    /// Something of the kept window is missing.
+    pub(super) fn incomplete(&mut self) {
+        self.stored = false;
     }
 }
 
@@ -51,7 +59,7 @@ impl Hub {
         let synced = self.nodes.list.iter().any(|n| n.synced)
             && self.nodes.list.iter().all(|n| n.synced || !n.is_up());
         let (height, hash) = self.chain.tip();
-        if !synced || !self.tip_is_here() || !self.filters_are_here() {
+        if !synced || !self.tip_is_here() || !(self.filters_are_here() || self.filters_stalled()) {
             return;
         }
         self.promise.ready = true;
@@ -65,6 +73,20 @@ impl Hub {
         height == 0
             || self.blocks.recent.contains_key(&hash)
             || self.keeper.has(&super::keeper::Piece::Block(hash))
+    }
+
+    /// True exactly when the node promises filters and gives none for `FILTERS_PATIENCE`: it is still building its index.
+    /// Clients without filters need not wait for that; the service is promised when the headers are here.
+    fn filters_stalled(&mut self) -> bool {
+        let (count, now) = (self.counters.filter_headers, self.now);
+        match self.promise.filters_wait {
+            Some((before, since)) if before == count => now >= since + FILTERS_PATIENCE,
+            _ => {
+                self.promise.filters_wait = Some((count, now));
+                self.wake_at(now + FILTERS_PATIENCE);
+                false
+            }
+        }
     }
 
     fn filters_are_here(&self) -> bool {
@@ -137,6 +159,7 @@ impl Hub {
         if complete && !self.promise.stored {
             self.promise.stored = true;
         }
+        self.try_open();
         if !self.promise.open && self.drained.is_none() {
             if now >= self.promise.open_at && self.chain.tip().0 > 0 && !self.nodes.any_up() {
                 self.out.push_back(Output::Event(HubEvent::OpenWithoutNode));

@@ -6,6 +6,7 @@
 //! is not ready after `RARE_PATIENCE`, over main.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -21,6 +22,9 @@ use crate::hub::compact;
 use crate::hub::session::LinkKind;
 use crate::link::{Answer, ToShard, Want, WantId};
 use crate::wire::{Hash, Inv, InvKind, Services, write};
+
+/// Pause before what failed is asked of the next node.
+const WANT_RETRY: Duration = Duration::from_millis(100);
 
 /// What is fetched upstream.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -45,6 +49,8 @@ struct Fetch {
     since: Instant,
     /// The link the request went out on.
     link: Option<LinkId>,
+    /// How many times it failed; the next able node is asked then.
+    failed: usize,
     /// Filters that have come, by height.
     filters: BTreeMap<u32, Bytes>,
 }
@@ -184,7 +190,7 @@ impl Hub {
 
     /// Joins a request under way or begins one.
     fn fetch(&mut self, key: Key, waiter: Waiter, height: u32) {
-        if self.wants.waiting >= MAX_WANTS || self.want_source(&key, height).is_none() {
+        if self.wants.waiting >= MAX_WANTS || self.want_source(&key, height, 0).is_none() {
             if self.wants.waiting >= MAX_WANTS {
                 self.counters.wants_refused += 1;
             }
@@ -194,43 +200,46 @@ impl Hub {
         self.wants.waiting += 1;
         let now = self.now;
         self.wake_at(now + ON_DEMAND_TIMEOUT);
-        let fresh = || Fetch { waiters: Vec::new(), since: now, link: None, filters: BTreeMap::new() };
+        let fresh =
+            || Fetch { waiters: Vec::new(), since: now, link: None, failed: 0, filters: BTreeMap::new() };
         self.wants.fetches.entry(key).or_insert_with(fresh).waiters.push(waiter);
         self.pump_wants();
     }
 
     /// A node that can give it.
-    fn want_source(&self, key: &Key, height: u32) -> Option<usize> {
+    fn want_source(&self, key: &Key, height: u32, failed: usize) -> Option<usize> {
         let deep = self.chain.tip().0.saturating_sub(height) >= LIMITED_BLOCKS;
-        self.nodes.list.iter().position(|node| match key {
+        let able = |node: &super::nodes::Node| match key {
             Key::Block(_) => node.is_up() && (!deep || node.services.contains(Services::NETWORK)),
             Key::Filters(..) => node.has_filters(),
-        })
+        };
+        let able: Vec<usize> = (0..self.nodes.list.len()).filter(|n| able(&self.nodes.list[*n])).collect();
+        able.get(failed % able.len().max(1)).copied()
     }
 
     /// Sends what waits, as far as there are links and they have room.
     pub(super) fn pump_wants(&mut self) {
         let now = self.now;
-        let waiting: Vec<(Key, Instant)> = self
+        let waiting: Vec<(Key, Instant, usize)> = self
             .wants
             .fetches
             .iter()
             .filter(|(_, f)| f.link.is_none())
-            .map(|(key, f)| (*key, f.since))
+            .map(|(key, f)| (*key, f.since, f.failed))
             .collect();
-        for (key, since) in waiting {
+        for (key, since, failed) in waiting {
             let height = match &key {
                 Key::Block(hash) => self.chain.height_of_known(hash).unwrap_or(0),
                 Key::Filters(start, ..) => *start,
             };
-            let Some(node) = self.want_source(&key, height) else { continue };
+            let Some(node) = self.want_source(&key, height, failed) else { continue };
             let rare = self.nodes.ready_link(node, LinkKind::Rare);
             if rare.is_none() {
                 self.open_line(node, LinkKind::Rare);
             }
             let main = || (now >= since + RARE_PATIENCE).then(|| self.nodes.ask_link(node)).flatten();
             let Some(link) = rare.or_else(main) else {
-                self.wake_at(since + RARE_PATIENCE);
+                self.wake_at((since + RARE_PATIENCE).max(now + WANT_RETRY));
                 continue;
             };
             if self.wants.fetches.values().filter(|f| f.link == Some(link)).count() < RARE_IN_FLIGHT {
@@ -312,16 +321,17 @@ impl Hub {
 
     /// The node asked does not have the block: another one, or nobody.
     pub(super) fn want_failed(&mut self, hash: Hash) {
-        let now = self.now;
-        let lost = self.wants.fetches.get_mut(&Key::Block(hash)).map(|fetch| fetch.link.take());
-        if lost.is_some() {
-            self.wake_at(now + RARE_PATIENCE);
+        if let Some(fetch) = self.wants.fetches.get_mut(&Key::Block(hash)) {
+            fetch.link = None;
+            fetch.failed += 1;
+            self.wake_at(self.now + WANT_RETRY);
         }
     }
 
     pub(super) fn wants_link_lost(&mut self, link: LinkId) {
         for fetch in self.wants.fetches.values_mut().filter(|f| f.link == Some(link)) {
             fetch.link = None;
+            fetch.failed += 1;
             fetch.filters.clear();
         }
     }

@@ -42,8 +42,11 @@ pub mod rig;
 #[allow(dead_code)]
 pub mod script;
 
+/// A target: takes any bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("wire", wire),
     ("tx", tx),
     ("compact", compact),

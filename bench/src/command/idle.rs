@@ -1,0 +1,188 @@
+//! Memory of the relay per idle client: resident memory of a process that holds only shards.
+//!
+//! The clients connect, shake hands and fall silent; after a while memory is read from /proc. Two numbers: per client
+//! above a process that has served a few clients before (what a client costs), and above one that has served none (the
+//! buffers every shard touches once are then shared by the clients counted).
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Common, LOAD_CORE, RELAY_CORE};
+use crate::relay::{self, Relay};
+use crate::report::Report;
+use crate::swarm::{Manner, Plan, Swarm};
+use crate::{Outcome, os};
+
+/// Bytes of user memory an idle plain client may cost.
+const TARGET: f64 = 300.0;
+/// Most clients of one ring of the swarm.
+const PER_RING: u32 = 17_000;
+/// Clients that warm the shards up.
+const WARM: u32 = 5_000;
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Idle clients.
+    #[arg(long, default_value_t = 50_000)]
+    clients: u32,
+    /// Shards that hold them, all on one core.
+    #[arg(long, default_value_t = 3)]
+    shards: u32,
+    /// Seconds between the last handshake and the reading.
+    #[arg(long, default_value_t = 10)]
+    settle: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct ShardsArgs {
+    /// How many.
+    #[arg(long)]
+    shards: u32,
+    /// Clients of each.
+    #[arg(long)]
+    clients: u32,
+}
+
+/// The child: prints its address, serves until its input ends.
+pub(super) fn shards(args: ShardsArgs) -> Outcome {
+    let (address, _held) = relay::reserve()?;
+    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    let (ready, started) = std::sync::mpsc::sync_channel(1);
+    for n in 0..args.shards {
+        let (stop, ready) = (stop.clone(), ready.clone());
+        std::thread::spawn(move || {
+            os::pin(RELAY_CORE);
+            let opened = Relay::open(n as u16, address, args.clients);
+            let _ = ready.send(opened.as_ref().map(|_| ()).map_err(ToString::to_string));
+            let Ok(mut relay) = opened else { return };
+            while !stop.load(Ordering::Acquire) {
+                relay.turn();
+            }
+        });
+    }
+    drop(ready);
+    for result in started.iter().take(args.shards as usize) {
+        result?;
+    }
+    println!("{address}");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    stop.store(true, Ordering::Release);
+    Ok(())
+}
+
+pub(super) fn run(args: Args) -> Outcome {
+    let tiny = args.common.tiny;
+    let (clients, warm) = if tiny { (90, 30) } else { (args.clients, WARM.min(args.clients / 2)) };
+    let settle = if tiny { Duration::from_millis(200) } else { Duration::from_secs(args.settle) };
+    let workload = json!({ "clients": clients, "shards": args.shards, "warmed_by": warm });
+    let mut report = Report::new("idle", workload);
+    // The kernel spreads connections by a hash: not evenly to the last one.
+    let each = clients / args.shards + clients / args.shards / 20 + 200;
+    let holder = Holder::start(args.shards, each)?;
+    let cold = holder.resident()?;
+    let visitors = Crowd::connect(holder.address, warm, 1)?;
+    std::thread::sleep(settle / 2);
+    visitors.leave()?;
+    std::thread::sleep(settle / 2);
+    let (before, slab) = (holder.resident()?, os::slab().unwrap_or(0));
+    let crowd = Crowd::connect(holder.address, clients, 100)?;
+    std::thread::sleep(settle);
+    let (after, slab_after) = (holder.resident()?, os::slab().unwrap_or(0));
+    crowd.check()?;
+    let per_client = |from: u64, to: u64| (to as f64 - from as f64) / f64::from(clients);
+    let all = per_client(cold.1, after.1);
+    report.number("rss_empty", "VmRSS of the shards before any client", cold.1 as f64 / 1e6, "MB");
+    report.number("rss_full", "VmRSS with all clients", after.1 as f64 / 1e6, "MB");
+    report.number(
+        "warm_bytes",
+        "VmRSS per client, above the warmed-up shards",
+        per_client(before.1, after.1),
+        "B",
+    );
+    report.number(
+        "anon_bytes",
+        "RssAnon per client, above the warmed-up shards",
+        per_client(before.0, after.0),
+        "B",
+    );
+    report.number("all_bytes", "VmRSS per client, above the empty shards", all, "B");
+    report.number("slab_bytes", "kernel slab per connection, both ends", per_client(slab, slab_after), "B");
+    crowd.leave()?;
+    report.ratio("bytes per client, all included", all, TARGET);
+    report.finish(args.common.record)
+}
+
+/// The process that holds the shards; killed when dropped.
+struct Holder {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Holder {
+    fn start(shards: u32, clients: u32) -> Outcome<Holder> {
+        let (shards, clients) = (shards.to_string(), clients.to_string());
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["shards", "--shards", &shards, "--clients", &clients])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        if let Some(output) = child.stdout.take() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        match line.trim().parse() {
+            Ok(address) => Ok(Holder { child, address }),
+            Err(_) => {
+                let _ = child.kill();
+                Err("the shards could not start".into())
+            }
+        }
+    }
+
+    fn resident(&self) -> Outcome<(u64, u64)> {
+        os::resident(self.child.id()).ok_or_else(|| "/proc/PID/status cannot be read".into())
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// As many swarms as the clients need.
+struct Crowd(Vec<Swarm>);
+
+impl Crowd {
+    fn connect(target: SocketAddr, clients: u32, source: u8) -> Outcome<Crowd> {
+        let (mut swarms, mut left) = (Vec::new(), clients);
+        while left > 0 {
+            let some = left.min(PER_RING);
+            let source = source.wrapping_add(10 * swarms.len() as u8);
+            let plan =
+                Plan { target, clients: some, manner: Manner::Wallet, source, core: LOAD_CORE, pings: None };
+            swarms.push(Swarm::start(plan)?);
+            left -= some;
+        }
+        for swarm in &swarms {
+            swarm.wait("handshakes", relay::PATIENCE, |_| swarm.is_ready())?;
+        }
+        Ok(Crowd(swarms))
+    }
+
+    fn check(&self) -> Outcome {
+        self.0.iter().try_for_each(Swarm::check)
+    }
+
+    fn leave(self) -> Outcome {
+        self.0.into_iter().try_for_each(|swarm| swarm.stop().map(|_| ()))
+    }
+}

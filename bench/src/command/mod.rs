@@ -1,0 +1,72 @@
+//! The benchmarks, one a file, and their command line.
+
+mod alloc;
+mod fanout;
+mod idle;
+mod node_cpu;
+mod ping;
+
+use clap::{Parser, Subcommand};
+
+use crate::Outcome;
+
+/// Core of what is measured.
+const RELAY_CORE: usize = 0;
+/// Core of the load.
+const LOAD_CORE: usize = 1;
+
+/// Benchmarks of breakwater.
+#[derive(Parser, Debug)]
+#[command(name = "breakwater-bench", about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// CPU time per client per block announcement, against a bare send loop.
+    Fanout(fanout::Args),
+    /// Time until a ping is answered while fan-outs run.
+    Ping(ping::Args),
+    /// Memory of the relay per idle client.
+    Idle(idle::Args),
+    /// Allocations of a shard per message in steady state.
+    Alloc(alloc::Args),
+    /// CPU time of the node behind, against one direct peer.
+    NodeCpu(node_cpu::Args),
+    /// Shards in a process of their own, for `idle`.
+    #[command(hide = true)]
+    Shards(idle::ShardsArgs),
+}
+
+/// Flags of every benchmark.
+#[derive(clap::Args, Debug, Clone, Copy)]
+struct Common {
+    /// A few clients and rounds: shows that the benchmark works, measures nothing.
+    #[arg(long)]
+    tiny: bool,
+    /// Append the result to bench/results/.
+    #[arg(long)]
+    record: bool,
+}
+
+/// Runs what the command line says.
+///
+/// # Errors
+/// Whatever a benchmark ends with; bad usage ends the process with status 2.
+pub fn main() -> Outcome {
+    match Cli::parse().command {
+        Command::Fanout(args) => fanout::run(args),
+        Command::Ping(args) => ping::run(args),
+        Command::Idle(args) => idle::run(args),
+        Command::Alloc(args) => alloc::run(args),
+        Command::NodeCpu(args) => node_cpu::run(args),
+        Command::Shards(args) => idle::shards(args),
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}

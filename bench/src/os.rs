@@ -1,0 +1,99 @@
+//! What the benchmarks ask of Linux: clocks, pinning, memory of processes.
+
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::time::Duration;
+
+fn clock(id: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable. For an unknown clock it stays zero.
+    unsafe { libc::clock_gettime(id, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// CPU time of this thread, user and system. Softirqs that run inside its system calls count as its own.
+pub(crate) fn thread_cpu() -> Duration {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time of another process, all its threads, also those that have ended. `None` when there is no such process.
+pub(crate) fn process_cpu(pid: u32) -> Option<Duration> {
+    let mut id = 0;
+    // SAFETY: `id` is writable.
+    let status = unsafe { libc::clock_getcpuclockid(pid.cast_signed(), &raw mut id) };
+    (status == 0).then(|| clock(id))
+}
+
+/// Pins this thread to a core; a host with fewer cores leaves it where it is.
+pub(crate) fn pin(core: usize) {
+    // SAFETY: a zeroed set is an empty one; the pointer is valid for the size given.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
+    }
+}
+
+/// Lets this thread run before all ordinary ones (SCHED_FIFO); false where that is not allowed.
+pub(crate) fn urgent() -> bool {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameters are readable; 0 names this thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) == 0 }
+}
+
+/// Resident memory of a process in bytes: anonymous pages (RssAnon of /proc/PID/status), and all of it (VmRSS).
+pub(crate) fn resident(pid: u32) -> Option<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some((kilobytes(&status, "RssAnon:")? * 1024, kilobytes(&status, "VmRSS:")? * 1024))
+}
+
+fn kilobytes(text: &str, field: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(field))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Kernel slab in use, bytes, of the whole host.
+pub(crate) fn slab() -> Option<u64> {
+    Some(kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "Slab:")? * 1024)
+}
+
+/// Number of cores this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Load average of the last minute, for the record: a busy host makes noise.
+pub(crate) fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
+}
+
+/// An eventfd that wakes a ring's thread.
+#[derive(Debug)]
+pub(crate) struct Wake(std::os::fd::OwnedFd);
+
+impl Wake {
+    pub(crate) fn new() -> std::io::Result<Wake> {
+        use std::os::fd::FromRawFd as _;
+        // SAFETY: eventfd takes no pointer; a non-negative result is a descriptor nobody else owns.
+        unsafe {
+            let fd = libc::eventfd(0, libc::EFD_CLOEXEC);
+            if fd < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(Wake(std::os::fd::OwnedFd::from_raw_fd(fd)))
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        let one = 1u64;
+        // SAFETY: eight bytes are readable at `one`.
+        unsafe { libc::write(self.fd(), (&raw const one).cast(), 8) };
+    }
+
+    pub(crate) fn fd(&self) -> i32 {
+        use std::os::fd::AsRawFd as _;
+        self.0.as_raw_fd()
+    }
+}

@@ -1,0 +1,143 @@
+//! A production shard on the production ring, whose hub is the benchmark: both on the thread that measures.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use breakwater::base::limits::{BUFFER_BUDGET, TX_INTERVAL};
+use breakwater::base::{Nonces, ShardId};
+use breakwater::link::{self, Doorbell, HubEnd, Policy, ToShard};
+use breakwater::ring::{self, Ring, RingConfig};
+use breakwater::shard::counters::Counters;
+use breakwater::shard::{Shard, ShardConfig};
+use breakwater::wire::Services;
+use bytes::Bytes;
+
+use crate::made::{self, Chain};
+use crate::{MAGIC, Outcome, alloc};
+
+/// Longest wait for anything that a benchmark waits for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Slots beyond the clients: a shard leaves the listening group before its table is full.
+const MARGIN: u32 = 160;
+
+/// A shard that listens.
+pub(crate) struct Relay {
+    shard: Shard<Ring>,
+    hub: HubEnd,
+    chain: Chain,
+    next_tx: u64,
+    /// Allocations made inside of turns.
+    pub(crate) allocations: u64,
+}
+
+/// A port of 127.0.0.1 for a group of shards, held as long as the descriptor lives.
+pub(crate) fn reserve() -> Outcome<(SocketAddr, OwnedFd)> {
+    Ok(ring::reserve(SocketAddr::from(([127, 0, 0, 1], 0)))?)
+}
+
+impl Relay {
+    /// A shard with room for `clients`, listening at `address` as soon as its first turn is over. Call it on the
+    /// thread that runs it.
+    pub(crate) fn open(id: u16, address: SocketAddr, clients: u32) -> Outcome<Relay> {
+        let limit = u32::try_from(ring::raise_file_limit()?).unwrap_or(u32::MAX);
+        // A file table may be as large as the limit; below, the margin is kept.
+        let max_clients = clients.saturating_add(MARGIN).min(limit);
+        let bell = Doorbell::new()?;
+        let (hub, end) = link::pair(bell.clone(), Doorbell::silent())?;
+        let ring = Ring::new(RingConfig {
+            listeners: vec![address],
+            max_clients,
+            doorbell: bell,
+            ..RingConfig::default()
+        })?;
+        let config = ShardConfig {
+            id: ShardId(id),
+            magic: MAGIC,
+            max_clients,
+            max_per_address: 0,
+            listeners: 1,
+            user_agent: Bytes::from_static(b"/breakwater:bench/"),
+            tx_interval: TX_INTERVAL,
+            buffer_budget: BUFFER_BUDGET,
+            nonces: Nonces::new(0x5eed_0000_0000_0000),
+            seed: u64::from(id),
+        };
+        let mut relay = Relay {
+            shard: Shard::new(config, ring, end),
+            hub,
+            chain: Chain::new(),
+            next_tx: 0,
+            allocations: 0,
+        };
+        let policy = Policy {
+            services: Services::NETWORK | Services::WITNESS | Services::NETWORK_LIMITED,
+            fee_filter: 0,
+            mempool: false,
+        };
+        relay.tell(ToShard::Policy(Arc::new(policy)))?;
+        let introduction = relay.chain.introduction();
+        relay.tell(introduction)?;
+        relay.tell(ToShard::Open)?;
+        relay.turn();
+        Ok(relay)
+    }
+
+    fn tell(&mut self, entry: ToShard) -> Outcome {
+        self.hub.push(entry).map_err(|_| "the queue to the shard is full")?;
+        self.hub.ring_shard();
+        Ok(())
+    }
+
+    /// One turn of the shard; its reports are thrown away.
+    pub(crate) fn turn(&mut self) {
+        let before = alloc::count();
+        self.shard.turn();
+        self.allocations += alloc::count() - before;
+        while self.hub.pop().is_some() {}
+    }
+
+    /// Turns until `done`, at most [`PATIENCE`].
+    pub(crate) fn turn_until(&mut self, what: &str, mut done: impl FnMut(&Relay) -> bool) -> Outcome {
+        let start = Instant::now();
+        while !done(self) {
+            if start.elapsed() > PATIENCE {
+                return Err(format!("not within {PATIENCE:?}: {what}").into());
+            }
+            self.turn();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        self.shard.core().counters()
+    }
+
+    /// Clients connected.
+    pub(crate) fn clients(&self) -> u32 {
+        self.shard.core().clients()
+    }
+
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// The next block, to be announced with [`Relay::announce`].
+    pub(crate) fn make_block(&mut self) -> ToShard {
+        self.chain.block()
+    }
+
+    /// The next transactions, to be announced with [`Relay::announce`].
+    pub(crate) fn make_txs(&mut self, count: u64) -> ToShard {
+        let first = self.next_tx;
+        self.next_tx += count;
+        ToShard::Txs((first..self.next_tx).map(made::tx).collect())
+    }
+
+    /// Puts an announcement into the link; the next turn takes it.
+    pub(crate) fn announce(&mut self, entry: ToShard) -> Outcome {
+        self.tell(entry)
+    }
+}

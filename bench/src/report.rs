@@ -1,0 +1,119 @@
+//! What a benchmark says: a table for people, one JSON line for `bench/results/<name>.jsonl`.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+
+use crate::{Outcome, os};
+
+/// The result of one run.
+#[derive(Debug)]
+pub struct Report {
+    name: &'static str,
+    workload: Value,
+    load: f64,
+    rows: Vec<(String, String)>,
+    numbers: Map<String, Value>,
+    ratio: Option<f64>,
+}
+
+impl Report {
+    /// An empty report; the load of the host before the run is noted now.
+    pub fn new(name: &'static str, workload: Value) -> Report {
+        Report { name, workload, load: os::load(), rows: Vec::new(), numbers: Map::new(), ratio: None }
+    }
+
+    /// A row of the table and its number, rounded to three decimals.
+    pub fn number(&mut self, key: &str, text: &str, value: f64, unit: &str) {
+        let value = (value * 1_000.0).round() / 1_000.0;
+        self.rows.push((text.to_string(), format!("{value} {unit}")));
+        self.numbers.insert(key.to_string(), json!(value));
+    }
+
+    /// The number that is held against the target; for a benchmark without floor, the measured value by its target.
+    pub fn ratio(&mut self, text: &str, ratio: f64, target: f64) {
+        let ratio = (ratio * 1_000.0).round() / 1_000.0;
+        let verdict = if ratio <= target { "met" } else { "MISSED" };
+        self.rows.push((text.to_string(), format!("{ratio} (at most {target}: {verdict})")));
+        self.numbers.insert("target".to_string(), json!(target));
+        self.ratio = Some(ratio);
+    }
+
+    /// Prints the table; with `record` appends the line.
+    ///
+    /// # Errors
+    /// The results file cannot be written.
+    pub fn finish(self, record: bool) -> Outcome {
+        let width = self.rows.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
+        println!("{} {}", self.name, self.workload);
+        for (text, value) in &self.rows {
+            println!("  {text:width$}  {value}");
+        }
+        if !record {
+            return Ok(());
+        }
+        let line = json!({
+            "date": date(),
+            "commit": commit(),
+            "machine": { "cpu": cpu_model(), "cores": os::cores(), "kernel": kernel(), "load_before": self.load },
+            "workload": self.workload,
+            "numbers": self.numbers,
+            "ratio": self.ratio,
+        });
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{}.jsonl", self.name));
+        writeln!(OpenOptions::new().create(true).append(true).open(&path)?, "{line}")?;
+        println!("  recorded in {}", path.display());
+        Ok(())
+    }
+}
+
+fn commit() -> String {
+    let output = Command::new("git").args(["describe", "--always", "--dirty"]).output();
+    output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_string()).unwrap_or_default()
+}
+
+fn cpu_model() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("model name"));
+    line.and_then(|line| line.split_once(": ")).map(|(_, name)| name.to_string()).unwrap_or_default()
+}
+
+fn kernel() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_string()
+}
+
+/// Today, UTC.
+fn date() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    civil(seconds / 86_400)
+}
+
+/// The date of a number of days since 1970-01-01 (proleptic Gregorian calendar).
+fn civil(days: u64) -> String {
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let dates = [(0, "1970-01-01"), (11_016, "2000-02-29"), (20_777, "2026-11-20")];
+        for (days, date) in dates {
+            assert_eq!(super::civil(days), date);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The relay as `breakwater run` starts it, its hub on a thread of its own, its store in a folder that is removed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use toml::{Table, Value};
+
+use super::board::Board;
+use crate::base::{Nonces, ShardId};
+use crate::cli::host::Host;
+use crate::cli::{Failure, run};
+use crate::control::Config;
+use crate::hub::driver::{self, DrainHandle, Observer};
+use crate::hub::{Hub, HubEvent};
+use crate::link::ShardReport;
+use crate::wire::Hash;
+
+/// From start to the node's tip being known.
+const READY: Duration = Duration::from_secs(30);
+/// Room in each shard beyond all of the demo's clients, so that others may be tried: examples/two_thousand_peers.
+const SPARE: u64 = 4_096;
+
+/// The running relay.
+#[derive(Debug)]
+pub(super) struct Relay {
+    /// Where clients connect.
+    pub(super) address: SocketAddr,
+    hub: JoinHandle<Result<(), Failure>>,
+    drain: DrainHandle,
+    _folder: Folder,
+}
+
+impl Relay {
+    /// True exactly when the hub has ended without being asked.
+    pub(super) fn has_ended(&self) -> bool {
+        self.hub.is_finished()
+    }
+
+    /// Drains the relay and waits for its end; its folder is removed.
+    pub(super) fn drain(self) -> Result<(), Failure> {
+        self.drain.drain();
+        join(self.hub)
+    }
+}
+
+/// Starts the relay for this many clients (and more, as far as the limit of open `files` goes) and waits until it accepts
+/// them.
+pub(super) fn start(
+    board: &Arc<Board>,
+    node: SocketAddr,
+    clients: usize,
+    files: u64,
+) -> Result<Relay, Failure> {
+    let folder = Folder::new()?;
+    let config = config(&folder.0, node, clients, files)?;
+    let (seed, nonces) = (rand::random(), Nonces::new(rand::random()));
+    let host = Host::start(&config, nonces, seed)?;
+    let Some(address) = host.addresses.first().copied() else {
+        return Err(Failure::Other("the relay has no address".into()));
+    };
+    let drain = DrainHandle::new(host.bell.clone());
+    let asked = drain.clone();
+    let (ready, told) = mpsc::sync_channel(1);
+    let mut watch = Watch { board: board.clone(), ready };
+    let work = move || {
+        let (links, bell, threads, _reserved) = host.split();
+        // Opened on this thread: the store stays where it is made.
+        let (store, opened) = run::open_store(&config)?;
+        let hub_config = run::hub_config(&config, seed, nonces);
+        let make = |now, unix| {
+            Hub::new(hub_config, store, opened, now, unix)
+                .map_err(|error| Failure::Other(format!("store: {error}")))
+        };
+        let result = driver::run(make, links, bell, asked, &mut watch);
+        Host::join(threads);
+        result
+    };
+    let hub = std::thread::Builder::new()
+        .name("hub".into())
+        .spawn(work)
+        .map_err(|error| Failure::Other(format!("no thread for the hub: {error}")))?;
+    match told.recv_timeout(READY) {
+        Ok(()) => Ok(Relay { address, hub, drain, _folder: folder }),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            Err(Failure::Other(format!("the relay was not ready within {} s", READY.as_secs())))
+        }
+        // The hub has ended: it says why.
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            join(hub)?;
+            Err(Failure::Other("the relay ended before it was ready".into()))
+        }
+    }
+}
+
+fn join(hub: JoinHandle<Result<(), Failure>>) -> Result<(), Failure> {
+    hub.join().unwrap_or_else(|_| Err(Failure::Other("the hub ended by a panic".into())))
+}
+
+fn config(folder: &Path, node: SocketAddr, clients: usize, files: u64) -> Result<Config, Failure> {
+    let text = |text: &str| Value::String(text.to_owned());
+    let flags = Table::from_iter([
+        ("network".to_owned(), text("regtest")),
+        ("nodes".to_owned(), Value::Array(vec![text(&node.to_string())])),
+        ("listen".to_owned(), Value::Array(vec![text("127.0.0.1:0")])),
+        ("data_dir".to_owned(), text(&folder.to_string_lossy())),
+        ("keep".to_owned(), text("all")),
+    ]);
+    let mut config = Config::load(None, flags).map_err(|error| Failure::Other(error.to_string()))?;
+    // The kernel spreads clients over the shards as it likes: each has room for all of them.
+    let each = (clients as u64 + SPARE).min(files);
+    config.max_clients = u32::try_from(each * config.shards as u64).unwrap_or(u32::MAX);
+    Ok(config)
+}
+
+/// Writes what the relay says on the board.
+struct Watch {
+    board: Arc<Board>,
+    ready: mpsc::SyncSender<()>,
+}
+
+impl Observer for Watch {
+    fn event(&mut self, event: &HubEvent) {
+        self.board.lock().hub_event(event);
+    }
+
+    fn ready(&mut self, _: u32, _: &Hash) {
+        // Said once; if nobody waits any more, nobody needs it.
+        let _ = self.ready.try_send(());
+    }
+
+    fn report(&mut self, shard: ShardId, report: &ShardReport) {
+        self.board.lock().shard(shard, report);
+    }
+
+    fn second(&mut self, hub: &Hub, dropped: u64) {
+        self.board.lock().hub(hub, dropped);
+    }
+}
+
+/// A temporary folder, removed when dropped.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Folder, Failure> {
+        let name = format!("breakwater-demo-{}-{:08x}", std::process::id(), rand::random::<u32>());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path)
+            .map_err(|error| Failure::Other(format!("temporary folder {}: {error}", path.display())))?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, folder = %self.0.display(), "the temporary folder could not be removed");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Transactions of clients on their way to a node, and the verdict on them.
+//!
+//! A client's transaction goes to one node over its main link. It counts as accepted when it is heard by inv on any link
+//! (a node never announces it on the link it came from), when a node gives it (a node that had it already announces
+//! nothing, so it is asked on the ear after `PROBE_FIRST`), or when a block contains it.
+
+use bytes::Bytes;
+
+use super::{Hub, HubEvent, LinkId, Output};
+use crate::base::limits::{HEADER_LEN, PROBE_FIRST};
+use crate::base::{ClientId, ClientRef, Instant};
+use crate::hub::session::LinkKind;
+use crate::hub::submissions::{Ask, Received, Refused};
+use crate::link::{AskTx, ToShard};
+use crate::wire::{Hash, Inv, InvKind, InvList, Reader, WireError, tx::strip_tx, write};
+
+/// A client's transaction given to a node.
+#[derive(Debug)]
+pub(super) struct Via {
+    pub(super) link: LinkId,
+    txid: Hash,
+    /// When a node is asked for it, in case it had it already.
+    probe: Instant,
+    pause: std::time::Duration,
+}
+
+impl Hub {
+    pub(super) fn client_announces(&mut self, client: ClientRef, inv: Inv) {
+        if self.txs.mempool.get(&inv).is_some() {
+            return;
+        }
+        let ask = self.txs.submissions.announced(self.now, client, inv);
+        self.tell_asks(ask);
+    }
+
+    pub(super) fn client_lacks(&mut self, client: ClientRef, inv: Inv) {
+        let ask = self.txs.submissions.not_found(self.now, client, inv);
+        self.tell_asks(ask);
+    }
+
+    pub(super) fn client_sends(&mut self, client: ClientRef, txid: Hash, wtxid: Hash, tx: Bytes) {
+        if self.txs.mempool.by_txid(&txid).is_some() {
+            // Nobody needs to be asked for it any more.
+            self.txs.submissions.accepted(self.now, &wtxid);
+            return;
+        }
+        match self.txs.submissions.received(self.now, client, txid, wtxid, tx) {
+            Received::New => self.pump_submissions(),
+            Received::Duplicate => {}
+            // Not in our hands: the shards forget it, so that it may be sent again later.
+            Received::RecentlyRefused | Received::Full => self.tell_gone(txid, wtxid),
+        }
+        let asks = self.txs.submissions.take_asks();
+        self.tell_asks(asks);
+    }
+
+    pub(super) fn tell_asks(&mut self, asks: impl IntoIterator<Item = Ask>) {
+        for Ask { client: ClientRef { shard, id }, inv } in asks {
+            self.tell_ask(shard, id, inv);
+        }
+        let at = self.txs.submissions.next_wake();
+        self.wake_at(at);
+    }
+
+    fn tell_ask(&mut self, shard: crate::base::ShardId, client: ClientId, inv: Inv) {
+        self.tell(shard, ToShard::AskTx(AskTx { client, inv }));
+    }
+
+    pub(super) fn txs_node_up(&mut self, _link: LinkId) {
+        self.pump_submissions();
+    }
+
+    /// Gives what waits to a node.
+    pub(super) fn pump_submissions(&mut self) {
+        let up = |hub: &Hub, synced: bool| {
+            let nodes = 0..hub.nodes.list.len();
+            nodes
+                .filter(|n| hub.nodes.list[*n].synced == synced)
+                .find_map(|n| hub.nodes.ready_link(n, LinkKind::Main))
+        };
+        // A node that has not given its headers may be behind and refuse what it does not yet understand.
+        let Some(link) = up(self, true) else { return };
+        let Some((_, session)) = self.nodes.ready(link) else { return };
+        // Bitcoin Core takes a transaction nobody asked for; bcoin drops the peer that sends one.
+        let (direct, wtxid_relay) =
+            (session.peer().user_agent.starts_with("/Satoshi:"), session.peer().wtxid);
+        while let Some(tx) = self.txs.submissions.to_submit() {
+            if !self.txs.submissions.submitted(self.now, &tx.wtxid) {
+                break;
+            }
+            self.counters.txs_submitted += 1;
+            let via = Via { link, txid: tx.txid, probe: self.now + PROBE_FIRST, pause: PROBE_FIRST };
+            self.wake_at(via.probe);
+            self.txs.via.insert(tx.wtxid, via);
+            self.send(link, |out, magic| match (direct, wtxid_relay) {
+                (true, _) => write::raw(out, magic, "tx", &tx.tx),
+                (false, true) => {
+                    let inv = Inv { kind: InvKind::Wtx, hash: tx.wtxid };
+                    write::inventory(out, magic, "inv", [inv].into_iter());
+                }
+                (false, false) => {
+                    let inv = Inv { kind: InvKind::Tx, hash: tx.txid };
+                    write::inventory(out, magic, "inv", [inv].into_iter());
+                }
+            });
+        }
+        let at = self.txs.submissions.next_wake();
+        self.wake_at(at);
+    }
+
+    /// A node asks for what was announced to it.
+    pub(super) fn on_getdata(&mut self, link: LinkId, list: InvList<'_>) {
+        let mut out = Vec::new();
+        let mut missing = Vec::new();
+        for inv in list.iter() {
+            let found = if inv.kind.is_tx() { self.tx_message(&inv) } else { None };
+            match found {
+                Some(message) if inv.kind == InvKind::Tx && strip_tx(&mut out, &message).is_ok() => {}
+                Some(message) => out.extend_from_slice(&message),
+                None => missing.push(inv),
+            }
+        }
+        if !missing.is_empty() {
+            write::inventory(&mut out, self.magic, "notfound", missing.into_iter());
+        }
+        self.send_bytes(link, out);
+    }
+
+    fn tx_message(&self, inv: &Inv) -> Option<Bytes> {
+        if let Some(tx) = self.txs.submissions.get(&inv.hash) {
+            let mut message = Vec::with_capacity(HEADER_LEN + tx.tx.len());
+            write::raw(&mut message, self.magic, "tx", &tx.tx);
+            return Some(message.into());
+        }
+        self.txs.mempool.get(inv).map(|entry| entry.message.clone())
+    }
+
+    pub(super) fn tx_refused(&mut self, refused: &Refused) {
+        self.counters.txs_refused += 1;
+        self.txs.via.remove(&refused.wtxid);
+        self.tell_gone(refused.txid, refused.wtxid);
+        self.out.push_back(Output::Event(HubEvent::TxRefused { wtxid: refused.wtxid }));
+    }
+
+    /// `reject` (BIP61, still sent by bcoin): message name, code, reason, and for a transaction its txid. Whatever cannot
+    /// be read is ignored.
+    pub(super) fn on_reject(&mut self, payload: &[u8]) {
+        let r = &mut Reader::new(payload);
+        let mut read = || -> Result<Option<Hash>, WireError> {
+            let length = r.count(12)?;
+            let of_tx = r.bytes(length)? == b"tx";
+            r.u8()?;
+            let length = r.count(256)?;
+            r.bytes(length)?;
+            Ok(if of_tx { r.array().ok() } else { None })
+        };
+        if let Ok(Some(txid)) = read()
+            && let Some(refused) = self.txs.submissions.rejected(self.now, &txid)
+        {
+            self.tx_refused(&refused);
+        }
+    }
+
+    /// Asks on another link for what was submitted and not announced: the node may have had it already.
+    pub(super) fn tick_probes(&mut self) {
+        let now = self.now;
+        let mut due = Vec::new();
+        let mut next = Instant::FAR;
+        for (wtxid, via) in &mut self.txs.via {
+            if now >= via.probe {
+                via.pause *= 3;
+                via.probe = now + via.pause;
+                due.push((*wtxid, via.txid, via.link));
+            }
+            next = next.min(via.probe);
+        }
+        self.wake_at(next);
+        for (wtxid, txid, link) in due {
+            let ear = self.nodes.of(link).and_then(|node| self.nodes.ready_link(node, LinkKind::Ear));
+            let Some((_, session)) = ear.and_then(|ear| self.nodes.ready(ear)) else { continue };
+            let inv = match session.peer().wtxid {
+                true => Inv { kind: InvKind::Wtx, hash: wtxid },
+                false => Inv { kind: InvKind::Tx, hash: txid },
+            };
+            if let Some(ear) = ear {
+                self.ask_txs(ear, &[inv]);
+            }
+        }
+    }
+}
