@@ -366,8 +366,6 @@ impl Core {
         } else if self.listening == Listening::Full && room > 2 * margin {
             self.listening = Listening::Yes;
             self.each_listener(Op::Listen);
-            // The hub hears of it in the next turn, when the kernel has been told.
-            self.next_report = self.now + Duration::from_nanos(1);
         }
     }
 
