@@ -40,7 +40,8 @@ pub(super) fn run(args: Args) -> Outcome {
     let (address, _held) = relay::reserve()?;
     let mut relay = Relay::open(0, address, clients)?;
     let mut floor = Floor::open(clients)?;
-    let plan = |target, manner, source| Plan { target, clients, manner, source, core: LOAD_CORE, pings: None };
+    let plan =
+        |target, manner, source| Plan { target, clients, manner, source, core: LOAD_CORE, pings: None };
     let bare = Swarm::start(plan(floor.address(), Manner::Mute, 1))?;
     floor.accept(clients)?;
     let wallets = Swarm::start(plan(address, Manner::Wallet, 101))?;

@@ -100,8 +100,18 @@ pub(super) fn run(args: Args) -> Outcome {
     let all = per_client(cold.1, after.1);
     report.number("rss_empty", "VmRSS of the shards before any client", cold.1 as f64 / 1e6, "MB");
     report.number("rss_full", "VmRSS with all clients", after.1 as f64 / 1e6, "MB");
-    report.number("warm_bytes", "VmRSS per client, above the warmed-up shards", per_client(before.1, after.1), "B");
-    report.number("anon_bytes", "RssAnon per client, above the warmed-up shards", per_client(before.0, after.0), "B");
+    report.number(
+        "warm_bytes",
+        "VmRSS per client, above the warmed-up shards",
+        per_client(before.1, after.1),
+        "B",
+    );
+    report.number(
+        "anon_bytes",
+        "RssAnon per client, above the warmed-up shards",
+        per_client(before.0, after.0),
+        "B",
+    );
     report.number("all_bytes", "VmRSS per client, above the empty shards", all, "B");
     report.number("slab_bytes", "kernel slab per connection, both ends", per_client(slab, slab_after), "B");
     crowd.leave()?;

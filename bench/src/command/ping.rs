@@ -39,7 +39,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Outcome {
-    let (clients, pinging) = if args.common.tiny { (60, 10) } else { (args.clients, PINGING.min(args.clients)) };
+    let (clients, pinging) =
+        if args.common.tiny { (60, 10) } else { (args.clients, PINGING.min(args.clients)) };
     let span = if args.common.tiny { Duration::from_millis(300) } else { Duration::from_secs(args.seconds) };
     let shards = args.shards.max(1);
     let mut report = Report::new(
@@ -72,7 +73,8 @@ pub(super) fn run(args: Args) -> Outcome {
     let quiet = measure(&pinger, span / 4)?;
     relays.fan_out.store(true, Ordering::Release);
     std::thread::sleep(span / 10);
-    let heard = |swarms: &[Swarm]| swarms.iter().map(|s| s.seen().blocks.load(Ordering::Acquire)).sum::<u64>();
+    let heard =
+        |swarms: &[Swarm]| swarms.iter().map(|s| s.seen().blocks.load(Ordering::Acquire)).sum::<u64>();
     let (before, start) = (heard(&crowd), Instant::now());
     let busy = measure(&pinger, span)?;
     let rate = (heard(&crowd) - before) as f64 / start.elapsed().as_secs_f64();
@@ -84,7 +86,12 @@ pub(super) fn run(args: Args) -> Outcome {
     quantiles(&mut report, "idle", "no fan-out", &quiet.0);
     quantiles(&mut report, "fanout", "during fan-outs", &busy.0);
     report.number("pings", "pings during fan-outs", busy.0.len() as f64, "");
-    report.number("generator_p99_ms", "of it the generator's delay before sending, p99", ms(&busy.1, 0.99), "ms");
+    report.number(
+        "generator_p99_ms",
+        "of it the generator's delay before sending, p99",
+        ms(&busy.1, 0.99),
+        "ms",
+    );
     report.number("announcements_per_second", "announcements received by the others", rate, "/s");
     report.ratio("p99 during fan-outs, ms", ms(&busy.0, 0.99), TARGET_MS);
     report.finish(args.common.record)

@@ -328,11 +328,10 @@ impl<'a> Driver<'a> {
         if client.sending.is_empty() {
             return Ok(());
         }
-        let send =
-            opcode::Send::new(Fixed(number), client.sending.as_ptr(), client.sending.len() as u32)
-                .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
-                .build()
-                .user_data(SEND | u64::from(number));
+        let send = opcode::Send::new(Fixed(number), client.sending.as_ptr(), client.sending.len() as u32)
+            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build()
+            .user_data(SEND | u64::from(number));
         // SAFETY: the bytes are on the heap and are not touched before the completion; at the end `drop` leaks those
         // that are still with the kernel.
         unsafe { self.push(&send) }
@@ -401,13 +400,7 @@ impl Drop for Driver<'_> {
 }
 
 /// Counts what a client has heard, and notes the latency of a pong that belongs to the schedule.
-fn note(
-    heard: Heard,
-    seen: &Seen,
-    schedule: Option<&Schedule>,
-    plan: &Plan,
-    latency: &mut Histogram<u64>,
-) {
+fn note(heard: Heard, seen: &Seen, schedule: Option<&Schedule>, plan: &Plan, latency: &mut Histogram<u64>) {
     let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Release);
     if heard == Heard::Ready {
         count(&seen.ready);
