@@ -1,5 +1,7 @@
 //! Every benchmark runs at its smallest, so that none rots. Nothing is said about time.
 
+#![allow(clippy::unwrap_used)] // A test may panic; that is how it fails.
+
 use std::process::Command;
 
 fn tiny(name: &str) {
