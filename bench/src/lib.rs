@@ -10,7 +10,6 @@
 //!   made      blocks and transactions made up for announcements
 //!   swarm     thousands of clients on one ring
 //!   floor     the bare send loop the relay is measured against
-//!   node      a full node as a child process, for node-cpu
 //!   buffers   provided receive buffers of the rings made here
 //!   alloc     the counting allocator
 //!   os        what is asked of Linux: clocks, pinning, memory
@@ -24,7 +23,6 @@ mod buffers;
 pub mod command;
 mod floor;
 mod made;
-mod node;
 mod os;
 mod relay;
 pub mod report;

@@ -17,14 +17,6 @@ pub(crate) fn thread_cpu() -> Duration {
     clock(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// CPU time of another process, all its threads, also those that have ended. `None` when there is no such process.
-pub(crate) fn process_cpu(pid: u32) -> Option<Duration> {
-    let mut id = 0;
-    // SAFETY: `id` is writable.
-    let status = unsafe { libc::clock_getcpuclockid(pid.cast_signed(), &raw mut id) };
-    (status == 0).then(|| clock(id))
-}
-
 /// Pins this thread to a core; a host with fewer cores leaves it where it is.
 pub(crate) fn pin(core: usize) {
     // SAFETY: a zeroed set is an empty one; the pointer is valid for the size given.

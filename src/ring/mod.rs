@@ -72,6 +72,8 @@ pub struct Ring {
     doorbell: Doorbell,
     /// True exactly while the kernel is believed to know SO_LINGER as a ring command.
     linger: bool,
+    /// True exactly when receives were queued because polls had fired, since the last entry into the kernel.
+    polled: bool,
     /// True exactly when the ring is being dropped: nothing is submitted any more but cancellations.
     closing: bool,
     no_buffers: u64,
@@ -193,6 +195,11 @@ impl Kernel for Ring {
             let stay = if dones.len() > start { Stay::Look } else { self.stay(now, until) };
             self.queue.enter(stay);
             self.reap(limit - dones.len(), dones);
+            // What the polls announced is read now: behind the next batch of sends a ping would wait twice as long.
+            if std::mem::take(&mut self.polled) && dones.len() < limit {
+                self.queue.enter(Stay::Look);
+                self.reap(limit - dones.len(), dones);
+            }
             if dones.len() > start || monotonic() >= until {
                 return;
             }

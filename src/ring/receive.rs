@@ -80,6 +80,7 @@ impl Ring {
         }
         if result >= 0 {
             // Errors and hang-ups too: the recv says which.
+            self.polled = true;
             self.recv(conn, token.generation);
         } else {
             self.receive_ended(conn, token.generation, end_of(-result), dones);

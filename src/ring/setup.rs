@@ -143,6 +143,7 @@ impl Ring {
             scratch: Vec::with_capacity(DONES_PER_TURN),
             doorbell: config.doorbell,
             linger: true,
+            polled: false,
             closing: false,
             no_buffers: 0,
             short_sends: 0,

@@ -3,10 +3,12 @@
 use super::active::{FilterRequest, Waiting};
 use super::core::Core;
 use crate::base::limits::{
-    CFCHECKPT_INTERVAL, MAX_CFHEADERS, MAX_CFILTERS, MAX_GETBLOCKS, MAX_HEADERS, ON_DEMAND_TIMEOUT,
+    CFCHECKPT_INTERVAL, HEADER_LEN, MAX_CFHEADERS, MAX_CFILTERS, MAX_GETBLOCKS, MAX_HEADERS,
+    ON_DEMAND_TIMEOUT,
 };
 use crate::base::{ClientId, End};
 use crate::client::Flags;
+use crate::feed::chain_view::HEADER_BYTES;
 use crate::link::Want;
 use crate::wire::{Hash, HashList, Inv, InvKind, Services, write};
 
@@ -30,6 +32,7 @@ impl Core {
             (first, end.min(first + MAX_HEADERS as u32 - 1))
         };
         let count = (last + 1).saturating_sub(first) as usize;
+        self.pool.enlarge(out, HEADER_LEN + 3 + count * (HEADER_BYTES + 1));
         write::message(out, self.config.magic, "headers", |out| {
             write::compact(out, count as u64);
             for header in (first..=last).filter_map(|height| view.header(height)) {

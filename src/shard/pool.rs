@@ -36,6 +36,22 @@ impl Pool {
         buffer
     }
 
+    /// Gives a buffer room for `more` bytes by exchanging its memory for a large buffer's, rather than by growing it
+    /// step by step. Counted by the `grown` that follows, as any growth.
+    pub fn enlarge(&mut self, buffer: &mut Vec<u8>, more: usize) {
+        if buffer.capacity() - buffer.len() >= more {
+            return;
+        }
+        let mut large = self.large.pop().unwrap_or_default();
+        large.reserve(buffer.len() + more);
+        large.extend_from_slice(buffer);
+        let mut old = std::mem::replace(buffer, large);
+        if old.capacity() <= SMALL && self.small.len() < KEPT_SMALL {
+            old.clear();
+            self.small.push(old);
+        }
+    }
+
     /// Says that a buffer taken has grown from `before` bytes of capacity.
     pub fn grown(&mut self, before: usize, buffer: &Vec<u8>) {
         self.out = self.out + buffer.capacity() - before.min(buffer.capacity());
@@ -79,6 +95,9 @@ mod tests {
         assert!(b.is_empty() && b.as_ptr() == at);
         let before = b.capacity();
         let mut b = b;
+        b.push(7);
+        pool.enlarge(&mut b, 50_000);
+        assert!(b == [7] && b.capacity() > 50_000, "what was in it is kept");
         b.resize(100_000, 0);
         pool.grown(before, &b);
         assert_eq!(pool.out(), b.capacity());

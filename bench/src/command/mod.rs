@@ -3,7 +3,6 @@
 mod alloc;
 mod fanout;
 mod idle;
-mod node_cpu;
 mod ping;
 
 use clap::{Parser, Subcommand};
@@ -33,8 +32,6 @@ enum Command {
     Idle(idle::Args),
     /// Allocations of a shard per message in steady state.
     Alloc(alloc::Args),
-    /// CPU time of the node behind, against one direct peer.
-    NodeCpu(node_cpu::Args),
     /// Shards in a process of their own, for `idle`.
     #[command(hide = true)]
     Shards(idle::ShardsArgs),
@@ -61,7 +58,6 @@ pub fn main() -> Outcome {
         Command::Ping(args) => ping::run(args),
         Command::Idle(args) => idle::run(args),
         Command::Alloc(args) => alloc::run(args),
-        Command::NodeCpu(args) => node_cpu::run(args),
         Command::Shards(args) => idle::shards(args),
     }
 }
