@@ -184,8 +184,8 @@ fn troubles_of_the_kernel_are_counted_and_reported() {
 
 #[test]
 fn long_messages_beyond_the_budget_end_their_sender() {
-    // The least that can be configured: one such message fits, two do not.
-    let budget = 8_000_000;
+    // The least that can be configured: one such message fits into the half that messages in parts may use, two do not.
+    let budget = 16_000_000;
     let mut rig = Rig::with(ShardConfig { buffer_budget: budget, ..config() });
     let (first, second, other) = (rig.client(PLAIN), rig.client(PLAIN), rig.client(PLAIN));
     let long = message("block", &vec![0; MAX_MESSAGE]);
@@ -466,10 +466,10 @@ fn a_drain_closes_everything_within_its_time() {
 fn memory_per_client() {
     let text = client_sizes().map(|(what, bytes)| format!("{what}: {bytes}")).join("\n");
     insta::assert_snapshot!(text, @r"
-    client: 80
-    table slot: 96
+    client: 88
+    table slot: 104
     timer entry: 8
-    only while active: 240
+    only while active: 248
     ");
 }
 
@@ -495,4 +495,75 @@ fn a_stream_may_come_in_any_pieces() {
         assert_eq!(commands[end..], ["pong", "addr", "pong"], "in pieces of {piece}");
         rig.finish();
     }
+}
+
+// ---- what a client cannot do to the others -------------------------------------------------------------
+
+#[test]
+fn who_takes_nothing_gives_way_when_the_buffers_are_used_up() {
+    let mut rig = Rig::with(ShardConfig { buffer_budget: 16_000_000, ..config() });
+    let old = *rig.chain.at(2).unwrap().hash();
+    let long = message("block", &vec![7; MAX_MESSAGE]);
+    let greedy: Vec<u32> = (0..6).map(|_| rig.client(PLAIN)).collect();
+    for &client in &greedy {
+        rig.hold(client, true);
+        rig.send(client, &getdata(&[(InvKind::WitnessBlock, old)]));
+        let (to, _) = rig.want();
+        rig.answer(to, Answer::Bytes(long.clone().into()));
+    }
+    let honest = rig.client(PLAIN);
+    assert!(rig.shard.core().buffer_bytes() > 16_000_000);
+    rig.advance(5);
+    assert!(rig.ends(End::Stalled) >= 3, "{}", rig.ends(End::Stalled));
+    assert!(rig.shard.core().buffer_bytes() <= 16_000_000, "{}", rig.shard.core().buffer_bytes());
+    rig.send(honest, &ping(1));
+    assert_eq!(rig.commands(honest), ["pong"]);
+    for client in greedy {
+        rig.hold(client, false);
+    }
+    rig.finish();
+}
+
+#[test]
+fn an_announcement_repeated_keeps_nobody_else_from_being_asked() {
+    let mut rig = Rig::new();
+    let (loud, other) = (rig.client(PLAIN), rig.client(PLAIN));
+    let mut inv = Vec::new();
+    let entry = Inv { kind: InvKind::Wtx, hash: tx_news(9).wtxid };
+    write::inventory(&mut inv, MAGIC, "inv", std::iter::once(entry));
+    for _ in 0..10 {
+        rig.send(loud, &inv);
+        rig.settle();
+    }
+    rig.send(other, &inv);
+    rig.settle();
+    assert_eq!(rig.counters().tx_inv_passed, 2, "each announcer once");
+    rig.finish();
+}
+
+#[test]
+fn a_client_without_headers_is_led_on_by_the_tip() {
+    let mut rig = Rig::on(config(), {
+        let mut chain = breakwater::stub::StubChain::new(3, 1_690_000_000);
+        chain.grow(700, 1_690_100_000);
+        chain
+    });
+    let client = rig.client(PLAIN);
+    let mut request = Vec::new();
+    let genesis = *rig.chain.at(0).unwrap().hash();
+    write::locator(&mut request, MAGIC, "getblocks", [genesis].iter(), &[0; 32]);
+    rig.send(client, &request);
+    let told = rig.messages(client);
+    assert_eq!(told.len(), 1);
+    // The 500th block is the last of the answer: once it is fetched, the tip is named.
+    let last = *rig.chain.at(500).unwrap().hash();
+    rig.send(client, &getdata(&[(InvKind::WitnessBlock, last)]));
+    let (to, _) = rig.want();
+    rig.answer(to, Answer::Bytes(message("block", b"the 500th").into()));
+    let told = rig.messages(client);
+    let tip = rig.chain.tip_hash();
+    let inv = told.iter().find(|(command, _)| command == "inv").unwrap();
+    assert!(inv.1.ends_with(&tip), "the tip is named");
+    assert!(told.iter().any(|(command, _)| command == "block"));
+    rig.finish();
 }

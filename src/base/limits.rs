@@ -108,6 +108,8 @@ pub const LINK_PER_TURN: usize = 256;
 pub const REPLY_SOFT_LIMIT: usize = 64 * 1024;
 /// Bytes read from a segment and sent at a time while a block or filters are served.
 pub const FILE_CHUNK: usize = 128 * 1024;
+/// A send above this counts as large: it is the first to give way when the buffers are used up.
+pub const LARGE_SEND: usize = 8 * 1024;
 /// Bytes of buffers for replies, segments and reassembly a shard may have in use; a client that needs
 /// one when there is none waits. 64 MiB are 512 clients each in the middle of a file chunk.
 pub const BUFFER_BUDGET: usize = 64 * 1024 * 1024;

@@ -42,6 +42,7 @@ pub(super) fn on_version<A>(
     if version.relay {
         client.flags |= Flags::ASKED_RELAY | Flags::RELAY;
     }
+    client.flags.set(Flags::PROMISED_ALL, greeting.services.contains(Services::NETWORK));
     let magic = greeting.magic;
     let ours = Version {
         version: PROTOCOL_VERSION,

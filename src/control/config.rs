@@ -139,7 +139,7 @@ impl Config {
             max_per_address: keys.integer("max_per_address", 0, u64::from(u32::MAX))? as u32,
             tx_interval: Duration::from_millis(keys.integer("tx_interval_ms", 0, 60_000)?),
             mempool_bytes: keys.integer("mempool_mb", 1, 1 << 20)? as usize * 1_000_000,
-            buffer_bytes: keys.integer("buffer_mb", 8, 1 << 20)? as usize * 1_000_000,
+            buffer_bytes: keys.integer("buffer_mb", 16, 1 << 20)? as usize * 1_000_000,
             allow_mempool: keys.flag("allow_mempool")?,
             siblings: keys.addresses("siblings")?,
             user_agent: keys.string("user_agent", "a name")?,
@@ -195,7 +195,7 @@ impl Config {
 pub const DEFAULT_CLIENTS: u32 = 100_000;
 
 const _: () =
-    assert!(8_000_000 > MAX_MESSAGE + FILE_CHUNK, "the least buffer_mb carries the largest message");
+    assert!(16_000_000 > 3 * MAX_MESSAGE + FILE_CHUNK, "the least buffer_mb carries the largest message in its half");
 
 fn shards(asked: u64) -> usize {
     match asked {

@@ -97,6 +97,8 @@ impl Core {
         };
         match answer {
             Answer::Bytes(bytes) => {
+                active.held += bytes.len();
+                self.pool.hold(bytes.len());
                 let stripped = entry.is_some_and(|inv| inv.kind == InvKind::Tx);
                 active.ready = Some(if stripped { strip(&bytes) } else { bytes });
             }
