@@ -567,3 +567,22 @@ fn a_client_without_headers_is_led_on_by_the_tip() {
     assert!(told.iter().any(|(command, _)| command == "block"));
     rig.finish();
 }
+
+#[test]
+fn a_changed_fee_filter_is_told_to_everybody() {
+    let mut rig = Rig::new();
+    let clients: Vec<u32> = (0..100).map(|_| rig.client(PLAIN)).collect();
+    let services = breakwater::wire::Services::NETWORK;
+    let policy = breakwater::link::Policy { services, fee_filter: 5_000, mempool: false };
+    rig.tell(ToShard::Policy(policy.clone().into()));
+    rig.settle();
+    for &client in &clients {
+        let told = rig.messages(client);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((told[0].0.as_str(), &told[0].1[..]), ("feefilter", &5_000u64.to_le_bytes()[..]));
+    }
+    rig.tell(ToShard::Policy(policy.into()));
+    rig.settle();
+    assert!(clients.iter().all(|&client| rig.messages(client).is_empty()), "only when it changes");
+    rig.finish();
+}

@@ -68,7 +68,8 @@ pub(super) fn on_verack<A>(client: &mut Client<A>, greeting: &Greeting<'_>, out:
     client.flags |= Flags::READY;
     // Low bandwidth: blocks come from the node; we only say that we speak compact blocks.
     write::send_cmpct(out, greeting.magic, false, 2);
-    if greeting.fee_filter > 0 && client.is(Flags::RELAY) {
+    // Also for those who want no transactions: it says which ones they may send.
+    if greeting.fee_filter > 0 {
         write::fee_filter(out, greeting.magic, greeting.fee_filter);
     }
 }

@@ -115,6 +115,7 @@ pub struct Core {
     pub(super) next_want: u32,
     pub(super) block_sweep: super::announce::Sweep,
     pub(super) tx_sweep: super::announce::Sweep,
+    pub(super) fee_sweep: super::announce::Sweep,
     pub(super) next_seal: Instant,
     pub(super) next_report: Instant,
     pub(super) more_timers: bool,
@@ -175,6 +176,7 @@ impl Core {
             next_want: 0,
             block_sweep: Default::default(),
             tx_sweep: Default::default(),
+            fee_sweep: Default::default(),
             more_timers: false,
             listening: Listening::No,
             draining: None,
@@ -236,8 +238,11 @@ impl Core {
 
     /// When the shard must run again though nothing happens.
     pub(super) fn next_wake(&self, now: Instant) -> Instant {
-        let busy =
-            self.mail > 0 || self.more_timers || self.block_sweep.is_running() || self.tx_sweep.is_running();
+        let busy = self.mail > 0
+            || self.more_timers
+            || self.block_sweep.is_running()
+            || self.tx_sweep.is_running()
+            || self.fee_sweep.is_running();
         if busy {
             return now;
         }
