@@ -85,7 +85,10 @@ impl Hub {
                     ask.push(inv);
                 }
             } else if inv.kind == InvKind::Block {
-                new_block |= !self.chain.contains(&inv.hash);
+                match (self.chain.contains(&inv.hash), self.nodes.of(link)) {
+                    (true, Some(node)) => self.nodes.list[node].best = Some(inv.hash),
+                    _ => new_block = true,
+                }
             }
         }
         if new_block {
