@@ -7,12 +7,13 @@ use bitcoin::hashes::Hash as _;
 use breakwater::hub::HubEvent;
 use breakwater::hub::store::Keep;
 use breakwater::link::{ToHub, Want};
+use breakwater::stub::node::{Options, Refuse};
 use breakwater::wire::{Hash, Inv, InvKind};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
-use super::ready;
 use super::world::{World, client};
+use super::{chain, ready};
 
 fn submit(world: &mut World, rng: &mut SmallRng) -> (Hash, Hash) {
     let tx = world.node(0).chain_mut().make_tx(rng, 300).unwrap();
@@ -68,7 +69,7 @@ fn a_clients_transaction_is_announced_after_acceptance_only() {
 #[test]
 fn a_refused_transaction_is_never_announced() {
     let mut world = World::one(120, Keep::Last(10));
-    let refuse = breakwater::stub::node::Refuse(std::sync::Arc::new(|_| true));
+    let refuse = Refuse(std::sync::Arc::new(|_| true));
     world.node(0).options_mut().refuse = Some(refuse);
     ready(&mut world);
     let mut rng = SmallRng::seed_from_u64(1);
@@ -105,4 +106,61 @@ fn a_transaction_the_node_had_already_is_found_by_asking() {
     ready(&mut world);
     world.client_says(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
     world.until("acceptance", 20, |w| w.shard.txs == [txid]);
+}
+
+fn two_nodes() -> World {
+    let mut world = World::new(vec![chain(1, 120), chain(1, 120)], Keep::Last(10), Options::default());
+    ready(&mut world);
+    world.run(Duration::from_secs(1));
+    world
+}
+
+fn received(world: &mut World) -> (u64, u64) {
+    (world.node(0).counters().txs_received, world.node(1).counters().txs_received)
+}
+
+#[test]
+fn a_transaction_a_half_dead_link_swallows_goes_to_another_node() {
+    let mut world = two_nodes();
+    world.half_dead = Some(0);
+    let (txid, _) = submit(&mut world, &mut SmallRng::seed_from_u64(1));
+    world.run(Duration::from_secs(29));
+    assert!(world.shard.txs.is_empty());
+    world.run(Duration::from_secs(4));
+    assert_eq!((world.shard.txs.clone(), received(&mut world)), (vec![txid], (0, 1)));
+    world.run(Duration::from_secs(200));
+    let counters = world.hub.as_ref().unwrap().counters();
+    assert_eq!((counters.txs_submitted, counters.txs_handed_on, counters.txs_refused), (1, 1, 0));
+    assert_eq!(received(&mut world), (0, 1));
+}
+
+#[test]
+fn it_is_refused_when_no_node_is_left_and_each_had_it_once() {
+    let mut world = two_nodes();
+    for n in 0..2 {
+        world.node(n).options_mut().refuse = Some(Refuse(std::sync::Arc::new(|_| true)));
+    }
+    let (_, wtxid) = submit(&mut world, &mut SmallRng::seed_from_u64(1));
+    world.run(Duration::from_secs(85));
+    assert!(!world.events.contains(&HubEvent::TxRefused { wtxid }), "the second node's time is not up");
+    world.run(Duration::from_secs(10));
+    assert!(world.events.contains(&HubEvent::TxRefused { wtxid }));
+    world.run(Duration::from_secs(100));
+    assert_eq!((world.shard.txs.len(), received(&mut world)), (0, (1, 1)));
+}
+
+#[test]
+fn a_lost_link_gives_it_again_to_that_node_alone() {
+    let mut world = two_nodes();
+    world.half_dead = Some(0);
+    world.node(1).options_mut().refuse = Some(Refuse(std::sync::Arc::new(|_| true)));
+    let (txid, _) = submit(&mut world, &mut SmallRng::seed_from_u64(1));
+    world.run(Duration::from_secs(35));
+    assert_eq!(received(&mut world), (0, 1));
+    world.kill_node(0);
+    world.half_dead = None;
+    world.run(Duration::from_secs(1));
+    world.start_node(0);
+    world.until("acceptance by the node that is back", 60, |w| w.shard.txs == [txid]);
+    assert_eq!(received(&mut world), (1, 1));
 }

@@ -263,6 +263,8 @@ counters! {
     txs_announced;
     /// Transactions of clients handed to a node.
     txs_submitted;
+    /// Of these, handed to another node, too, because nothing was heard of them.
+    txs_handed_on;
     /// Transactions of clients that a node accepted.
     txs_accepted;
     /// Transactions of clients without acceptance in time.

@@ -282,12 +282,7 @@ impl Hub {
         for hash in lost {
             self.tx_failed(&hash);
         }
-        // A transaction given to a node that is lost has to be given again.
-        if self.txs.via.values().any(|via| via.link == link) {
-            self.txs.via.clear();
-            self.txs.submissions.links_lost();
-            self.pump_submissions();
-        }
+        self.submissions_link_lost(link);
     }
 
     /// The ear of a node is there: what its mempool holds is asked for, where that is offered (BIP35, BIP111).
@@ -317,7 +312,7 @@ impl Hub {
             self.tx_refused(refused);
         }
         self.pump_submissions();
-        self.tick_probes();
+        self.tick_submitted();
         if now >= self.txs.expire_at {
             self.txs.expire_at = now + EXPIRE_INTERVAL;
             let gone = self.txs.mempool.expire(now);
