@@ -164,3 +164,65 @@ fn a_lost_link_gives_it_again_to_that_node_alone() {
     world.until("acceptance by the node that is back", 60, |w| w.shard.txs == [txid]);
     assert_eq!(received(&mut world), (1, 1));
 }
+
+/// Gives a node's chain another branch of `blocks` empty blocks from `depth` below its tip.
+fn reorganise(world: &mut World, depth: u32, blocks: u32) {
+    let (unix, now) = (world.unix(), world.now);
+    let chain = world.node(0).chain_mut();
+    let fork = *chain.at(chain.height() - depth).unwrap().hash();
+    chain.mine_on(&fork, blocks, unix).unwrap();
+    world.node(0).tick(now);
+    world.until("the other branch", 5, |w| w.at_tip(0));
+}
+
+#[test]
+fn transactions_of_disconnected_blocks_come_back_quietly() {
+    let mut world = World::one(120, Keep::Last(10));
+    ready(&mut world);
+    let mut rng = SmallRng::seed_from_u64(1);
+    let tx = world.node(0).chain_mut().make_tx(&mut rng, 300).unwrap();
+    let txid = tx.compute_txid().to_byte_array();
+    world.node(0).chain_mut().accept_tx(&tx).unwrap();
+    world.run_ms(2_000);
+    assert_eq!(world.shard.txs, [txid]);
+    world.mine(0, 1);
+    world.run_ms(200);
+    assert_eq!(world.hub.as_ref().unwrap().mempool_size().0, 0);
+    reorganise(&mut world, 1, 2);
+    assert_eq!(world.hub.as_ref().unwrap().counters().txs_returned, 1);
+    let id = world.want(Want::Tx { hash: txid, by_wtxid: false });
+    world.run_ms(1_000);
+    assert!(world.answer(id).ends_with(&serialize(&tx)));
+    assert_eq!(world.shard.txs, [txid], "not announced a second time by ourselves");
+    // The next block confirms it and is rebuilt without asking.
+    let before = *world.hub.as_ref().unwrap().counters();
+    assert_eq!(world.hub.as_ref().unwrap().mempool_size().0, 1);
+    world.mine(0, 1);
+    world.run_ms(300);
+    let hub = world.hub.as_ref().unwrap();
+    let after = hub.counters();
+    assert_eq!(
+        (after.blocks_compact, after.blocks_full, after.blocks_compact_txn),
+        (before.blocks_compact + 1, before.blocks_full, before.blocks_compact_txn)
+    );
+    assert_eq!(hub.mempool_size().0, 0, "confirmed again");
+}
+
+#[test]
+fn what_came_back_is_announced_when_the_node_names_it() {
+    let mut world = World::one(120, Keep::Last(10));
+    ready(&mut world);
+    let tx = world.node(0).chain_mut().make_tx(&mut SmallRng::seed_from_u64(1), 300).unwrap();
+    let txid = tx.compute_txid().to_byte_array();
+    world.node(0).chain_mut().accept_tx(&tx).unwrap();
+    world.run_ms(2_000);
+    world.mine(0, 1);
+    world.run_ms(200);
+    reorganise(&mut world, 1, 2);
+    // A client sends it again: the node, asked on the ear, gives it.
+    let wtxid = tx.compute_wtxid().to_byte_array();
+    world.client_says(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
+    world.until("a second announcement", 20, |w| w.shard.txs == [txid, txid]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.shard.txs.len(), 2);
+}

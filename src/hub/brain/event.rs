@@ -259,6 +259,8 @@ counters! {
     txs_not_asked;
     /// Transactions received from nodes.
     txs_received;
+    /// Transactions of blocks that left the best chain, back in the mempool.
+    txs_returned;
     /// Transactions announced to shards.
     txs_announced;
     /// Transactions of clients handed to a node.

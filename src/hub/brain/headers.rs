@@ -132,6 +132,7 @@ impl Hub {
         if change.fork_height < self.frozen_len() {
             self.flush_store();
         }
+        self.txs_disconnected(&change.disconnected);
         self.blocks_connected(change, link);
         self.publish();
         self.pump_filters();

@@ -33,7 +33,7 @@ pub(super) struct Via {
 
 impl Hub {
     pub(super) fn client_announces(&mut self, client: ClientRef, inv: Inv) {
-        if self.txs.mempool.get(&inv).is_some() {
+        if self.txs.mempool.is_heard(&inv) {
             return;
         }
         let ask = self.txs.submissions.announced(self.now, client, inv);
@@ -46,7 +46,7 @@ impl Hub {
     }
 
     pub(super) fn client_sends(&mut self, client: ClientRef, txid: Hash, wtxid: Hash, tx: Bytes) {
-        if self.txs.mempool.by_txid(&txid).is_some() {
+        if self.txs.mempool.by_txid(&txid).is_some_and(|entry| !entry.unheard) {
             // Nobody needs to be asked for it any more.
             self.txs.submissions.accepted(self.now, &wtxid);
             return;

@@ -99,7 +99,7 @@ impl Hub {
 
     /// True exactly when the transaction is to be asked for on this link.
     fn tx_is_new(&mut self, link: LinkId, inv: &Inv) -> bool {
-        if self.txs.mempool.get(inv).is_some() {
+        if self.txs.mempool.is_heard(inv) {
             return false;
         }
         if let Some(tx) = self.txs.submissions.accepted(self.now, &inv.hash) {
@@ -165,7 +165,7 @@ impl Hub {
             return;
         };
         self.txs_gone(&gone);
-        if new {
+        if new || self.txs.mempool.hear(&wtxid) {
             self.txs.news.push(Arc::new(TxNews { txid, wtxid, message, origin }));
             self.flush_txs_soon();
         }
@@ -243,6 +243,22 @@ impl Hub {
             }
             let gone = self.txs.mempool.remove_confirmed(&block.txids, &block.spent);
             self.txs_gone(&gone);
+        }
+    }
+
+    /// Blocks have left the best chain: their transactions are unconfirmed again, in the order in which they were confirmed.
+    /// Served, and at hand for the next blocks; announced only when a node does so, because it may not have taken them back.
+    /// What the new branch contains or contradicts leaves with its blocks. Blocks not in memory are passed over.
+    pub(super) fn txs_disconnected(&mut self, blocks: &[Hash]) {
+        for hash in blocks.iter().rev() {
+            self.txs.confirmed.retain(|confirmed| confirmed != hash);
+            let Some(news) = self.blocks.recent.get(hash) else { continue };
+            // All but the coinbase.
+            for tx in (1..news.tx_count()).filter_map(|index| news.tx(index)) {
+                let mut message = Vec::with_capacity(HEADER_LEN + tx.len());
+                write::raw(&mut message, self.magic, "tx", tx);
+                self.counters.txs_returned += u64::from(self.txs.mempool.give_back(self.now, message.into()));
+            }
         }
     }
 
