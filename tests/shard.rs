@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may panic; that is how it fails.
 
+#[path = "shard/filters.rs"]
+mod filters;
 #[path = "shard/rig.rs"]
 mod rig;
 #[path = "shard/script.rs"]
@@ -20,7 +22,7 @@ use breakwater::stub::MAGIC;
 use breakwater::wire::{Hash, Inv, InvKind, Message, parse, write};
 use bytes::Bytes;
 
-use rig::{HEIGHT, Manner, PLAIN, Rig, config, extents, tx_news, version};
+use rig::{Manner, PLAIN, Rig, config, extents, tx_news, version};
 
 fn message(command: &str, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -263,6 +265,22 @@ fn a_getdata_is_answered_in_its_order_however_late() {
 }
 
 #[test]
+fn notfound_follows_a_getdata_that_ends_with_a_file() {
+    let mut rig = Rig::new();
+    let client = rig.client(PLAIN);
+    let old = *rig.chain.at(2).unwrap().hash();
+    rig.send(client, &getdata(&[(InvKind::WitnessBlock, [9; 32]), (InvKind::WitnessBlock, old)]));
+    let (to, want) = rig.want();
+    assert_eq!(want, Want::Block(old));
+    rig.answer(to, extents(&[rig.chain.at(2).unwrap().message().to_vec()]));
+    let told = rig.messages(client);
+    let commands: Vec<&str> = told.iter().map(|(command, _)| command.as_str()).collect();
+    assert_eq!(commands, ["block", "notfound"]);
+    assert_eq!(hashes("notfound", &told[1].1), [[9; 32]]);
+    rig.finish();
+}
+
+#[test]
 fn answers_for_those_who_have_left_are_dropped() {
     let mut rig = Rig::new();
     let client = rig.client(PLAIN);
@@ -365,59 +383,6 @@ fn who_is_far_behind_hears_of_the_tip() {
     rig.mine();
     rig.settle();
     assert_eq!(rig.commands(slow), ["headers"]);
-    rig.finish();
-}
-
-#[test]
-fn a_client_with_filters_hears_when_the_filter_is_here() {
-    let mut rig = Rig::new();
-    let light = rig.client(PLAIN);
-    let mut ask = Vec::new();
-    let tip = rig.chain.tip_hash();
-    write::filter_request(&mut ask, MAGIC, "getcfheaders", 0, &tip);
-    rig.send(light, &ask);
-    assert_eq!(rig.commands(light), ["cfheaders"]);
-    rig.mine_unfiltered();
-    rig.settle();
-    assert!(rig.messages(light).is_empty(), "its filter cannot be had yet");
-    rig.tell(ToShard::FiltersTo(HEIGHT + 1));
-    rig.settle();
-    assert_eq!(rig.commands(light), ["inv"]);
-    rig.finish();
-}
-
-#[test]
-fn a_request_for_a_filter_waits_for_it() {
-    let mut rig = Rig::new();
-    let light = rig.client(PLAIN);
-    let tip = rig.mine_unfiltered();
-    rig.settle();
-    rig.messages(light);
-    let mut ask = Vec::new();
-    write::filter_request(&mut ask, MAGIC, "getcfilters", HEIGHT + 1, &tip);
-    rig.send(light, &ask);
-    rig.advance(3);
-    assert!(rig.heard.iter().all(|entry| !matches!(entry, ToHub::Want { .. })), "asked too early");
-    rig.tell(ToShard::FiltersTo(HEIGHT + 1));
-    rig.settle();
-    let (to, want) = rig.want();
-    assert_eq!(want, Want::Filters { start: HEIGHT + 1, stop: HEIGHT + 1 });
-    let filter = rig.chain.tip().cfilter_message().clone();
-    rig.answer(to, Answer::Bytes(filter));
-    assert!(rig.commands(light).contains(&"cfilter".to_owned()));
-    // One that never comes is given up without an answer, and the client is read again.
-    let tip = rig.mine_unfiltered();
-    rig.settle();
-    rig.messages(light);
-    let mut ask = Vec::new();
-    write::filter_request(&mut ask, MAGIC, "getcfilters", HEIGHT + 2, &tip);
-    ask.extend(ping(3));
-    rig.send(light, &ask);
-    rig.advance(10);
-    assert!(rig.messages(light).is_empty());
-    rig.advance(10);
-    assert_eq!(rig.commands(light), ["pong"]);
-    assert_eq!(rig.counters().wants_missing, 1);
     rig.finish();
 }
 

@@ -164,6 +164,9 @@ pub const MAX_WAITING_TX: usize = 10_000;
 pub const MAX_WAITING_TX_BYTES: usize = 50_000_000;
 /// A submitted transaction neither heard back nor confirmed after this counts as refused.
 pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A submitted transaction that nothing was heard of after this is given to another node, too: the first may have a link
+/// that is half dead. Long after a healthy node has announced it, and after more than one probe.
+pub const SUBMIT_ELSEWHERE: Duration = Duration::from_secs(VERDICT_TIMEOUT.as_secs() / 2);
 /// Verdicts on clients' transactions that are remembered, so that none is submitted again at once.
 pub const MAX_RECENT_VERDICTS: usize = 50_000;
 /// After this a transaction that was refused (or accepted and gone since) may be submitted again.
