@@ -159,9 +159,12 @@ pub const MAX_TX_WANTED: usize = 50_000;
 pub const MAX_BLOCKS_IN_FLIGHT: usize = 16;
 /// Age at which a transaction leaves the mempool (Bitcoin Core -mempoolexpiry, 336 h).
 pub const MEMPOOL_EXPIRY: Duration = Duration::from_secs(336 * 3600);
-/// Transactions of clients that wait for a node, at most.
+/// Heaviest transaction taken from a client, weight units (Bitcoin Core MAX_STANDARD_TX_WEIGHT): no node relays a heavier
+/// one, and a few of 4 MB would fill the room for all.
+pub const MAX_TX_WEIGHT: usize = 400_000;
+/// Transactions of clients that wait for a node or its verdict, at most. Beyond, the client that holds the most gives way.
 pub const MAX_WAITING_TX: usize = 10_000;
-/// Bytes of transactions of clients that wait for a node, at most.
+/// Bytes of transactions of clients that wait for a node or its verdict, at most. Beyond, who holds the most gives way.
 pub const MAX_WAITING_TX_BYTES: usize = 50_000_000;
 /// A submitted transaction neither heard back nor confirmed after this counts as refused.
 pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -275,6 +278,7 @@ const _: () = assert!(MAX_INV * 36 + 3 <= MAX_MESSAGE);
 const _: () = assert!(RECENT_BLOCKS as u32 > MAX_BLOCKTXN_DEPTH);
 const _: () = assert!(BLOCK_LOG > RECENT_BLOCKS);
 const _: () = assert!(TX_PER_INV <= MAX_INV);
+const _: () = assert!(MAX_TX_WEIGHT * 16 <= MAX_WAITING_TX_BYTES);
 const _: () = assert!(MAX_SEGMENT_BYTES + (MAX_MESSAGE + HEADER_LEN) as u64 <= u32::MAX as u64);
 const _: () = assert!(RECENT_HEADERS_LEAST * 2 <= RECENT_HEADERS_MOST);
 const _: () = assert!(MAX_SIDE_HEADERS > 2 * MAX_HEADERS);
