@@ -153,7 +153,8 @@ pub const RECENT_HEADERS_LEAST: u32 = 1_024;
 pub const RECENT_HEADERS_MOST: u32 = 4_096;
 /// A header further ahead of our clock than this is refused (MAX_FUTURE_BLOCK_TIME), seconds.
 pub const MAX_FUTURE_BLOCK_TIME: u64 = 2 * 3600;
-/// Transactions announced by clients and not yet received that the hub follows.
+/// Transactions announced by clients and not yet received that the hub follows. Beyond, the client that has announced the
+/// most gives way.
 pub const MAX_TX_WANTED: usize = 50_000;
 /// Blocks asked of one node and not yet received (MAX_BLOCKS_IN_TRANSIT_PER_PEER).
 pub const MAX_BLOCKS_IN_FLIGHT: usize = 16;

@@ -10,7 +10,7 @@
 //!
 //! - `wanted`: who announced what, who is asked
 //! - `custody`: transactions here, on their way to a node
-//! - `shares`: who holds how much of it; the one with the most gives way when there is no room
+//! - `shares`: who holds how much of either; the one with the most gives way when there is no room
 //! - `recent`: verdicts remembered for a while
 //!
 //! Sans-IO: the instant is an argument, what to send is a value. Knows neither the mempool nor the nodes: the hub asks its
@@ -156,8 +156,10 @@ pub struct SubmissionCounters {
     pub excess_announcers: u64,
     /// Announcements forgotten because their client has `announcements` of them.
     pub excess_announcements: u64,
-    /// Announcements forgotten because `wanted` transactions are followed.
+    /// Announcements forgotten because `wanted` transactions are followed, and no client has announced more of them.
     pub wanted_full: u64,
+    /// Announcements given up for another client's, because there was no room and their client had the most.
+    pub announcements_displaced: u64,
     /// Clients asked.
     pub asked: u64,
     /// Of these, that did not have it.

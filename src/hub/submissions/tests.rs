@@ -90,12 +90,50 @@ fn a_client_with_its_hands_full_is_asked_later() {
     assert_eq!(give(&mut s, at(4), 1, 1, 9), Received::New);
     assert_eq!(s.take_asks(), [Ask { client: client(1), inv: wtx(3) }]);
     s.check();
-    // The table is full at six.
-    for n in 10..13 {
-        assert!(s.announced(at(5), client(u32::from(n)), wtx(n)).is_some());
+}
+
+#[test]
+fn who_has_announced_the_most_gives_way() {
+    let mut s = Submissions::with_bounds(TINY);
+    // Two are asked of client 1 and two parked with it; client 2 has announced the last, too.
+    for n in 1..5 {
+        assert_eq!(s.announced(at(0), client(1), wtx(n)).is_some(), n < 3);
     }
-    assert!(s.announced(at(5), client(20), wtx(20)).is_none());
-    assert_eq!((s.wanted(), s.counters().wanted_full), (6, 1));
+    for n in [5, 6] {
+        assert!(s.announced(at(0), client(u32::from(n)), wtx(n)).is_some());
+    }
+    assert!(s.announced(at(1), client(2), wtx(4)).is_some());
+    // The table is full at six. The fourth is client 2's now, so the third leaves.
+    assert!(s.announced(at(2), client(7), wtx(7)).is_some());
+    assert_eq!((s.wanted(), s.counters().announcements_displaced, s.counters().wanted_full), (6, 2, 0));
+    s.check();
+    // Nobody has more than one beyond client 7, who would have two.
+    assert!(s.announced(at(2), client(7), wtx(8)).is_none());
+    assert_eq!(s.counters().wanted_full, 1);
+    // The second is asked and not answered: it leaves as well.
+    assert!(s.announced(at(2), client(9), wtx(9)).is_some());
+    assert!(s.announced(at(2), client(10), wtx(10)).is_none(), "all have one");
+    assert_eq!((s.wanted(), s.counters().announcements_displaced, s.counters().wanted_full), (6, 3, 2));
+    s.check();
+}
+
+#[test]
+fn a_few_that_announce_what_they_do_not_have_keep_nobody_out() {
+    let mut s = Submissions::new();
+    let inv = |n: u32| {
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&n.to_le_bytes());
+        Inv { kind: InvKind::Wtx, hash }
+    };
+    let most = limits::MAX_TX_WANTED as u32;
+    for n in 0..most {
+        s.announced(at(0), client(n % 10), inv(n));
+    }
+    assert_eq!(s.wanted(), most as usize);
+    for n in most..most + 500 {
+        assert!(s.announced(at(0), client(n), inv(n)).is_some(), "client {n} is not asked");
+    }
+    assert_eq!((s.wanted(), s.counters().announcements_displaced), (most as usize, 500));
     s.check();
 }
 
