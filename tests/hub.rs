@@ -4,6 +4,8 @@
 
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "hub/wants.rs"]
+mod wants;
 #[path = "hub/world.rs"]
 mod world;
 
