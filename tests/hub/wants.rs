@@ -10,7 +10,7 @@ use super::ready;
 use super::world::World;
 
 fn counters(world: &World) -> HubCounters {
-    world.hub.as_ref().unwrap().counters().clone()
+    *world.hub.as_ref().unwrap().counters()
 }
 
 /// Distinct ranges of old filters, more than the node can give in the time they have.

@@ -218,14 +218,15 @@ impl Hub {
         self.wants.waiting += 1;
         let now = self.now;
         self.wake_at(now + ON_DEMAND_TIMEOUT);
-        if !self.wants.fetches.contains_key(&key) {
-            let fetch = Fetch { waiters: Vec::new(), since: now, failed: 0, filters: BTreeMap::new() };
-            self.wants.fetches.insert(key, fetch);
+        let mut fresh = false;
+        let fetch = self.wants.fetches.entry(key).or_insert_with(|| {
+            fresh = true;
+            Fetch { waiters: Vec::new(), since: now, failed: 0, filters: BTreeMap::new() }
+        });
+        fetch.waiters.push(waiter);
+        if fresh {
             self.wants.ages.insert((now, key));
             self.line_up(key);
-        }
-        if let Some(fetch) = self.wants.fetches.get_mut(&key) {
-            fetch.waiters.push(waiter);
         }
         self.pump_wants();
     }
