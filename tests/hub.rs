@@ -8,6 +8,8 @@ mod disk;
 mod filters;
 #[path = "hub/txs.rs"]
 mod txs;
+#[path = "hub/wants.rs"]
+mod wants;
 #[path = "hub/world.rs"]
 mod world;
 

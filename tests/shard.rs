@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may panic; that is how it fails.
 
+#[path = "shard/end.rs"]
+mod end;
 #[path = "shard/filters.rs"]
 mod filters;
 #[path = "shard/rig.rs"]
@@ -399,32 +401,6 @@ fn a_transaction_reaches_the_hub_once() {
     let count = rig.heard.iter().filter(|entry| matches!(entry, ToHub::Tx { .. })).count();
     assert_eq!((count, rig.counters().tx_duplicate, rig.faults(Fault::BadTx)), (1, 1, 1));
     rig.finish();
-}
-
-// ---- the end -------------------------------------------------------------------------------------------
-
-#[test]
-fn a_drain_closes_everything_within_its_time() {
-    let mut rig = Rig::new();
-    let (idle, busy, deaf) = (rig.client(PLAIN), rig.client(PLAIN), rig.client(PLAIN));
-    let handshake = rig.stranger();
-    for conn in [busy, deaf] {
-        rig.hold(conn, true);
-        rig.send(conn, &ping(1));
-    }
-    rig.tell(ToShard::Drain);
-    rig.settle();
-    assert!(rig.kernel.0.borrow().listening.is_empty());
-    assert!(rig.closed(idle).is_some() && rig.closed(handshake).is_some());
-    assert_eq!((rig.closed(busy), rig.ended), (None, false), "what is being sent is finished");
-    rig.hold(busy, false);
-    rig.advance(1);
-    assert_eq!(rig.commands(busy), ["pong"]);
-    assert!(rig.closed(busy).is_some());
-    rig.advance(3);
-    assert_eq!(rig.closed(deaf), Some(true), "its time is up");
-    assert_eq!(rig.ends(End::Shutdown), 4);
-    rig.assert_over();
 }
 
 #[test]

@@ -73,6 +73,9 @@ pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(120);
 pub const ON_DEMAND_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time given to clients on SIGTERM before the process ends; the contract is 5 s in all.
 pub const DRAIN_TIME: Duration = Duration::from_secs(3);
+/// A shard ends this long after `DRAIN_TIME` whatever is left: the hub may be gone. The hub waits as long for the shards'
+/// last words, so both together stay within the 5 s.
+pub const END_MARGIN: Duration = Duration::from_millis(500);
 /// Transaction announcements are batched for this long by default.
 pub const TX_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -152,15 +155,19 @@ pub const RECENT_HEADERS_LEAST: u32 = 1_024;
 pub const RECENT_HEADERS_MOST: u32 = 4_096;
 /// A header further ahead of our clock than this is refused (MAX_FUTURE_BLOCK_TIME), seconds.
 pub const MAX_FUTURE_BLOCK_TIME: u64 = 2 * 3600;
-/// Transactions announced by clients and not yet received that the hub follows.
+/// Transactions announced by clients and not yet received that the hub follows. Beyond, the client that has announced the
+/// most gives way.
 pub const MAX_TX_WANTED: usize = 50_000;
 /// Blocks asked of one node and not yet received (MAX_BLOCKS_IN_TRANSIT_PER_PEER).
 pub const MAX_BLOCKS_IN_FLIGHT: usize = 16;
 /// Age at which a transaction leaves the mempool (Bitcoin Core -mempoolexpiry, 336 h).
 pub const MEMPOOL_EXPIRY: Duration = Duration::from_secs(336 * 3600);
-/// Transactions of clients that wait for a node, at most.
+/// Heaviest transaction taken from a client, weight units (Bitcoin Core MAX_STANDARD_TX_WEIGHT): no node relays a heavier
+/// one, and a few of 4 MB would fill the room for all.
+pub const MAX_TX_WEIGHT: usize = 400_000;
+/// Transactions of clients that wait for a node or its verdict, at most. Beyond, the client that holds the most gives way.
 pub const MAX_WAITING_TX: usize = 10_000;
-/// Bytes of transactions of clients that wait for a node, at most.
+/// Bytes of transactions of clients that wait for a node or its verdict, at most. Beyond, who holds the most gives way.
 pub const MAX_WAITING_TX_BYTES: usize = 50_000_000;
 /// A submitted transaction neither heard back nor confirmed after this counts as refused.
 pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -277,8 +284,9 @@ const _: () = assert!(MAX_INV * 36 + 3 <= MAX_MESSAGE);
 const _: () = assert!(RECENT_BLOCKS as u32 > MAX_BLOCKTXN_DEPTH);
 const _: () = assert!(BLOCK_LOG > RECENT_BLOCKS);
 const _: () = assert!(TX_PER_INV <= MAX_INV);
+const _: () = assert!(MAX_TX_WEIGHT * 16 <= MAX_WAITING_TX_BYTES);
 const _: () = assert!(MAX_SEGMENT_BYTES + (MAX_MESSAGE + HEADER_LEN) as u64 <= u32::MAX as u64);
 const _: () = assert!(RECENT_HEADERS_LEAST * 2 <= RECENT_HEADERS_MOST);
 const _: () = assert!(MAX_SIDE_HEADERS > 2 * MAX_HEADERS);
-const _: () = assert!(DRAIN_TIME.as_millis() < 5_000);
+const _: () = assert!(DRAIN_TIME.as_millis() + END_MARGIN.as_millis() < 5_000);
 const _: () = assert!(ON_DEMAND_TIMEOUT.as_secs() < NODE_TIMEOUT.as_secs());

@@ -45,9 +45,9 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
         Hub::new(hub_config, store, opened, now, unix)
             .map_err(|error| Failure::Other(format!("store: {error}")))
     };
-    let result = driver::run(make, links, bell, drain, &mut log);
+    // On an error nobody has told the shards to end: they are not waited for, they end with the process.
+    driver::run(make, links, bell, drain, &mut log)?;
     Host::join(threads);
-    result?;
     tracing::info!(event = %"end", "all clients closed, the store is synced");
     Ok(())
 }

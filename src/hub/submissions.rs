@@ -10,6 +10,7 @@
 //!
 //! - `wanted`: who announced what, who is asked
 //! - `custody`: transactions here, on their way to a node
+//! - `shares`: who holds how much of either; the one with the most gives way when there is no room
 //! - `recent`: verdicts remembered for a while
 //!
 //! Sans-IO: the instant is an argument, what to send is a value. Knows neither the mempool nor the nodes: the hub asks its
@@ -24,6 +25,7 @@
 
 mod custody;
 mod recent;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod wanted;
@@ -87,7 +89,9 @@ pub enum Received {
     Duplicate,
     /// A node refused it lately; it is not submitted again yet.
     RecentlyRefused,
-    /// Too many wait already; it is dropped.
+    /// Heavier than nodes relay; it is dropped.
+    TooHeavy,
+    /// Too many wait already, and nobody holds more of them than this client would; it is dropped.
     Full,
 }
 
@@ -113,6 +117,8 @@ pub enum RefusedWhy {
     NoVerdict,
     /// No node within `WAITING_TX_EXPIRY`.
     NoNode,
+    /// There was no room, and its client held the most: it gave way to another client's.
+    Displaced,
 }
 
 /// A client's transaction that is given up.
@@ -150,8 +156,10 @@ pub struct SubmissionCounters {
     pub excess_announcers: u64,
     /// Announcements forgotten because their client has `announcements` of them.
     pub excess_announcements: u64,
-    /// Announcements forgotten because `wanted` transactions are followed.
+    /// Announcements forgotten because `wanted` transactions are followed, and no client has announced more of them.
     pub wanted_full: u64,
+    /// Announcements given up for another client's, because there was no room and their client had the most.
+    pub announcements_displaced: u64,
     /// Clients asked.
     pub asked: u64,
     /// Of these, that did not have it.
@@ -166,6 +174,8 @@ pub struct SubmissionCounters {
     pub duplicate: u64,
     /// Received although refused lately.
     pub recently_refused: u64,
+    /// Received and dropped because nodes relay none so heavy.
+    pub too_heavy: u64,
     /// Received and dropped because too many wait.
     pub full: u64,
     /// Given to a node.
@@ -184,6 +194,8 @@ pub struct SubmissionCounters {
     pub no_verdict: u64,
     /// Refused: no node in time.
     pub no_node: u64,
+    /// Given up for another client's, because there was no room and their client held the most.
+    pub displaced: u64,
 }
 
 /// All transactions of clients that have no verdict yet.

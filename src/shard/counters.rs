@@ -83,6 +83,8 @@ counters! {
     tx_inv_dropped;
     /// Times clients waited because the hub was behind.
     hub_congested;
+    /// Entries the hub had not taken when the shard had to end.
+    untold;
     /// Times a client waited for a buffer because the shard's budget was used up.
     buffer_waits;
     /// Turns of the shard's loop.

@@ -119,6 +119,12 @@ impl<'a> Tx<'a> {
         super::sha256d(self.bytes)
     }
 
+    /// Weight units: three times the length without witness and once the whole (BIP141).
+    pub fn weight(&self) -> usize {
+        let stripped: usize = self.stripped_parts().iter().map(|part| part.len()).sum();
+        3 * stripped + self.bytes.len()
+    }
+
     /// Appends it without witness.
     pub fn strip_into(&self, out: &mut Vec<u8>) {
         self.stripped_parts().iter().for_each(|part| out.extend_from_slice(part));
@@ -293,6 +299,7 @@ mod tests {
             let mut bare = tx.clone();
             bare.input.iter_mut().for_each(|i| i.witness.clear());
             prop_assert_eq!(&stripped, &serialize(&bare));
+            prop_assert_eq!(seen.weight() as u64, tx.weight().to_wu());
             for cut in 0..bytes.len() {
                 prop_assert!(Tx::parse(&bytes[..cut]).is_err());
             }

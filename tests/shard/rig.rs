@@ -33,6 +33,8 @@ pub struct Rig {
     pub heard: VecDeque<ToHub>,
     pub report: Option<Box<ShardReport>>,
     pub ended: bool,
+    /// True exactly while the hub takes nothing out of its queue.
+    pub deaf: bool,
     /// False once `turn` has said that the shard is over.
     pub runs: bool,
 }
@@ -80,8 +82,17 @@ impl Rig {
         let kernel = Script::new();
         let (hub, end) = pair(Doorbell::silent(), Doorbell::silent()).expect("a link without descriptors");
         let shard = Shard::new(config, kernel.hand(), end);
-        let mut rig =
-            Rig { kernel, shard, hub, chain, heard: VecDeque::new(), report: None, ended: false, runs: true };
+        let mut rig = Rig {
+            kernel,
+            shard,
+            hub,
+            chain,
+            heard: VecDeque::new(),
+            report: None,
+            ended: false,
+            deaf: false,
+            runs: true,
+        };
         let services = Services::NETWORK | Services::WITNESS | Services::COMPACT_FILTERS;
         rig.tell(ToShard::Policy(Arc::new(Policy { services, fee_filter: 1_000, mempool: false })));
         let first = rig.chain.height().saturating_sub(9);
@@ -144,7 +155,9 @@ impl Rig {
     pub fn turn(&mut self) {
         self.kernel.deliver();
         self.runs = self.runs && self.shard.turn();
-        while let Some(entry) = self.hub.pop() {
+        while !self.deaf
+            && let Some(entry) = self.hub.pop()
+        {
             match entry {
                 ToHub::Report(report) => self.report = Some(report),
                 ToHub::Ended => self.ended = true,

@@ -74,9 +74,10 @@ pub(super) fn start(
             Hub::new(hub_config, store, opened, now, unix)
                 .map_err(|error| Failure::Other(format!("store: {error}")))
         };
-        let result = driver::run(make, links, bell, asked, &mut watch);
+        // On an error nobody has told the shards to end: they end with the process.
+        driver::run(make, links, bell, asked, &mut watch)?;
         Host::join(threads);
-        result
+        Ok(())
     };
     let hub = std::thread::Builder::new()
         .name("hub".into())

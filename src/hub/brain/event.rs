@@ -285,6 +285,8 @@ counters! {
     wants_refused;
     /// Requests sent upstream for questions of clients.
     wants_upstream;
+    /// Steps made to put requests in order and to choose the next one for a node: a handful per request.
+    wants_steps;
     /// Writes to the store that failed.
     store_errors;
     /// Blocks and filters not written because the store refused and too many waited.

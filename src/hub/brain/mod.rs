@@ -13,6 +13,7 @@
 //!     txs       transactions of nodes: mempool, telling the shards
 //!     submit    transactions of clients on their way to a node, and the verdict
 //!     wants     questions of clients that shards cannot answer
+//!     line      in which order these go to nodes
 //!     policy    what clients are promised, and when they are let in
 //!     addresses what getaddr is answered
 //!     keeper    what goes to the store, and when
@@ -32,6 +33,7 @@ mod event;
 mod filters;
 mod headers;
 mod keeper;
+mod line;
 mod nodes;
 mod policy;
 mod submit;

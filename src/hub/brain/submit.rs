@@ -53,7 +53,8 @@ impl Hub {
         }
         match self.txs.submissions.received(self.now, client, txid, wtxid, tx) {
             Received::New => self.pump_submissions(),
-            Received::Duplicate => {}
+            // The shards go on dropping what is too heavy, whoever sends it.
+            Received::Duplicate | Received::TooHeavy => {}
             // Not in our hands: the shards forget it, so that it may be sent again later.
             Received::RecentlyRefused | Received::Full => self.tell_gone(txid, wtxid),
         }

@@ -3,15 +3,16 @@
 //!
 //! Every question gets exactly one answer, at the latest `Missing` after `ON_DEMAND_TIMEOUT`. At most `MAX_WANTS` wait;
 //! the rest is refused at once and counted. Upstream requests go over a rare link, opened for the purpose; while that
-//! is not ready after `RARE_PATIENCE`, over main.
+//! is not ready after `RARE_PATIENCE`, over main. Which goes first is up to `line`; nothing here looks at all that wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
 use super::blocks::Why;
 use super::keeper::Piece;
+use super::line::{Lane, Line};
 use super::{Hub, LinkId};
 use crate::base::limits::{
     FILE_EXTENT, LIMITED_BLOCKS, MAX_CFILTERS, MAX_CMPCTBLOCK_DEPTH, MAX_INV, MAX_WANTS, ON_DEMAND_TIMEOUT,
@@ -34,6 +35,13 @@ enum Key {
     Filters(u32, u32, Hash),
 }
 
+/// Kinds of upstream requests that wait apart: nodes without filters give blocks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Kind {
+    Block,
+    Filters,
+}
+
 /// Who waits, and for which form.
 #[derive(Clone, Copy, Debug)]
 struct Waiter {
@@ -47,19 +55,29 @@ struct Waiter {
 struct Fetch {
     waiters: Vec<Waiter>,
     since: Instant,
-    /// The link the request went out on.
-    link: Option<LinkId>,
     /// How many times it failed; the next able node is asked then.
     failed: usize,
     /// Filters that have come, by height.
     filters: BTreeMap<u32, Bytes>,
 }
 
-/// All that waits.
+/// All that waits. Each fetch is in the line and, by its age, in `ages`.
 #[derive(Debug, Default)]
 pub(super) struct Wants {
     fetches: BTreeMap<Key, Fetch>,
+    line: Line<Key, Kind>,
+    ages: BTreeSet<(Instant, Key)>,
     waiting: usize,
+}
+
+impl Wants {
+    fn take(&mut self, key: &Key) -> Option<Fetch> {
+        let fetch = self.fetches.remove(key)?;
+        self.line.remove(key);
+        self.ages.remove(&(fetch.since, *key));
+        self.waiting -= fetch.waiters.len();
+        Some(fetch)
+    }
 }
 
 impl Hub {
@@ -200,10 +218,35 @@ impl Hub {
         self.wants.waiting += 1;
         let now = self.now;
         self.wake_at(now + ON_DEMAND_TIMEOUT);
-        let fresh =
-            || Fetch { waiters: Vec::new(), since: now, link: None, failed: 0, filters: BTreeMap::new() };
-        self.wants.fetches.entry(key).or_insert_with(fresh).waiters.push(waiter);
+        let mut fresh = false;
+        let fetch = self.wants.fetches.entry(key).or_insert_with(|| {
+            fresh = true;
+            Fetch { waiters: Vec::new(), since: now, failed: 0, filters: BTreeMap::new() }
+        });
+        fetch.waiters.push(waiter);
+        if fresh {
+            self.wants.ages.insert((now, key));
+            self.line_up(key);
+        }
         self.pump_wants();
+    }
+
+    /// Puts a fetch at the end of the line.
+    fn line_up(&mut self, key: Key) {
+        let kind = if matches!(key, Key::Block(_)) { Kind::Block } else { Kind::Filters };
+        // No node at the moment: any lane will do, it is looked at again when it is first there.
+        let node = self.source_now(&key).unwrap_or(0);
+        self.wants.line.join(key, (node, kind));
+    }
+
+    /// The node whose turn it is to give it.
+    fn source_now(&self, key: &Key) -> Option<usize> {
+        let failed = self.wants.fetches.get(key)?.failed;
+        let height = match key {
+            Key::Block(hash) => self.chain.height_of_known(hash).unwrap_or(0),
+            Key::Filters(start, ..) => *start,
+        };
+        self.want_source(key, height, failed)
     }
 
     /// A node that can give it.
@@ -223,41 +266,46 @@ impl Hub {
         able.get(failed % able.len().max(1)).copied()
     }
 
-    /// Sends what waits, as far as there are links and they have room.
+    /// Sends what waits, as far as there are links and they have room: the first of each lane until it has to wait.
     pub(super) fn pump_wants(&mut self) {
-        let now = self.now;
-        let waiting: Vec<(Key, Instant, usize)> = self
-            .wants
-            .fetches
-            .iter()
-            .filter(|(_, f)| f.link.is_none())
-            .map(|(key, f)| (*key, f.since, f.failed))
-            .collect();
-        for (key, since, failed) in waiting {
-            let height = match &key {
-                Key::Block(hash) => self.chain.height_of_known(hash).unwrap_or(0),
-                Key::Filters(start, ..) => *start,
-            };
-            let Some(node) = self.want_source(&key, height, failed) else { continue };
-            let rare = self.nodes.ready_link(node, LinkKind::Rare);
-            if rare.is_none() {
-                self.open_line(node, LinkKind::Rare);
-            }
-            let main = || (now >= since + RARE_PATIENCE).then(|| self.nodes.ask_link(node)).flatten();
-            let Some(link) = rare.or_else(main) else {
-                self.wake_at((since + RARE_PATIENCE).max(now + WANT_RETRY));
-                continue;
-            };
-            if self.wants.fetches.values().filter(|f| f.link == Some(link)).count() < RARE_IN_FLIGHT {
-                self.send_want(link, key);
+        let mut stuck = BTreeSet::new();
+        loop {
+            let heads = self.wants.line.heads();
+            let Some((lane, key)) = heads.into_iter().find(|(lane, _)| !stuck.contains(lane)) else { break };
+            if !self.forward(lane, key) {
+                stuck.insert(lane);
             }
         }
+        self.counters.wants_steps = self.wants.line.steps();
     }
 
-    fn send_want(&mut self, link: LinkId, key: Key) {
-        if let Some(fetch) = self.wants.fetches.get_mut(&key) {
-            fetch.link = Some(link);
+    /// Sends the first of a lane, or moves it to the lane where it belongs by now; false when it has to wait.
+    fn forward(&mut self, lane: Lane<Kind>, key: Key) -> bool {
+        let now = self.now;
+        let Some(since) = self.wants.fetches.get(&key).map(|fetch| fetch.since) else {
+            self.wants.line.remove(&key);
+            return true;
+        };
+        let Some(node) = self.source_now(&key) else { return false };
+        if node != lane.0 {
+            self.wants.line.change_lane(key, (node, lane.1));
+            return true;
         }
+        let rare = self.nodes.ready_link(node, LinkKind::Rare);
+        if rare.is_none() {
+            self.open_line(node, LinkKind::Rare);
+        }
+        let main = || (now >= since + RARE_PATIENCE).then(|| self.nodes.ask_link(node)).flatten();
+        let Some(link) = rare.or_else(main) else {
+            self.wake_at((since + RARE_PATIENCE).max(now + WANT_RETRY));
+            return false;
+        };
+        self.wants.line.count_on(link) < RARE_IN_FLIGHT && self.send_want(link, key)
+    }
+
+    /// False when it could not be sent: then it is last in the line.
+    fn send_want(&mut self, link: LinkId, key: Key) -> bool {
+        self.wants.line.sent(key, link);
         if let Some(entry) = self.nodes.links.get_mut(&link) {
             entry.used = self.now;
         }
@@ -268,6 +316,7 @@ impl Hub {
                 self.counters.wants_upstream += 1;
                 if !self.ask_block(hash, Why::Want, Some(link), Vec::new()) {
                     self.want_failed(hash);
+                    return false;
                 }
             }
             Key::Filters(start, _, stop_hash) => {
@@ -277,12 +326,12 @@ impl Hub {
                 });
             }
         }
+        true
     }
 
     /// A block has come: everybody who waits for it gets it.
     pub(super) fn answer_block(&mut self, hash: &Hash, message: &Bytes) {
-        let Some(fetch) = self.wants.fetches.remove(&Key::Block(*hash)) else { return };
-        self.wants.waiting -= fetch.waiters.len();
+        let Some(fetch) = self.wants.take(&Key::Block(*hash)) else { return };
         let mut stripped: Option<Option<Bytes>> = None;
         for waiter in fetch.waiters {
             self.counters.wants_node += 1;
@@ -299,19 +348,20 @@ impl Hub {
     pub(super) fn want_filter(&mut self, link: LinkId, height: u32, message: &Bytes) -> bool {
         let mut full = Vec::new();
         let mut wanted = false;
-        for (key, fetch) in &mut self.wants.fetches {
+        for key in self.wants.line.on(link) {
             let Key::Filters(start, stop, _) = key else { continue };
-            if fetch.link == Some(link) && (*start..=*stop).contains(&height) {
+            if (start..=stop).contains(&height)
+                && let Some(fetch) = self.wants.fetches.get_mut(&key)
+            {
                 wanted = true;
                 fetch.filters.insert(height, message.clone());
                 if fetch.filters.len() as u32 == stop - start + 1 {
-                    full.push(*key);
+                    full.push(key);
                 }
             }
         }
         for key in full {
-            let Some(fetch) = self.wants.fetches.remove(&key) else { continue };
-            self.wants.waiting -= fetch.waiters.len();
+            let Some(fetch) = self.wants.take(&key) else { continue };
             let all: Vec<u8> = fetch.filters.into_values().flatten().collect();
             let all = Bytes::from(all);
             for waiter in fetch.waiters {
@@ -327,44 +377,42 @@ impl Hub {
 
     /// The node asked does not have the block: another one, or nobody.
     pub(super) fn want_failed(&mut self, hash: Hash) {
-        if let Some(fetch) = self.wants.fetches.get_mut(&Key::Block(hash)) {
-            fetch.link = None;
-            fetch.failed += 1;
+        if self.wants.fetches.contains_key(&Key::Block(hash)) {
+            self.again(Key::Block(hash));
             self.wake_at(self.now + WANT_RETRY);
         }
     }
 
     pub(super) fn wants_link_lost(&mut self, link: LinkId) {
-        for fetch in self.wants.fetches.values_mut().filter(|f| f.link == Some(link)) {
-            fetch.link = None;
+        let lost: Vec<Key> = self.wants.line.on(link).collect();
+        lost.into_iter().for_each(|key| self.again(key));
+    }
+
+    /// What failed is asked of the next node, behind all others: who asks for what nobody has keeps nobody waiting.
+    fn again(&mut self, key: Key) {
+        if let Some(fetch) = self.wants.fetches.get_mut(&key) {
             fetch.failed += 1;
             fetch.filters.clear();
         }
+        self.line_up(key);
     }
 
     /// True exactly when a request of a client is under way on the link.
     pub(super) fn link_has_wants(&self, link: LinkId) -> bool {
-        self.wants.fetches.values().any(|f| f.link == Some(link))
+        self.wants.line.count_on(link) > 0
     }
 
     pub(super) fn tick_wants(&mut self) {
         let now = self.now;
-        let late: Vec<Key> = self
-            .wants
-            .fetches
-            .iter()
-            .filter(|(_, f)| now >= f.since + ON_DEMAND_TIMEOUT)
-            .map(|(key, _)| *key)
-            .collect();
-        for key in late {
-            let Some(fetch) = self.wants.fetches.remove(&key) else { continue };
-            self.wants.waiting -= fetch.waiters.len();
+        while let Some((since, key)) = self.wants.ages.first().copied() {
+            if now < since + ON_DEMAND_TIMEOUT {
+                self.wake_at(since + ON_DEMAND_TIMEOUT);
+                break;
+            }
+            let Some(fetch) = self.wants.take(&key) else { break };
             for waiter in fetch.waiters {
                 self.answer(waiter, Answer::Missing);
             }
-        }
-        if let Some(since) = self.wants.fetches.values().map(|f| f.since).min() {
-            self.wake_at(since + ON_DEMAND_TIMEOUT);
         }
         self.pump_wants();
     }

@@ -1,15 +1,17 @@
 //! Transactions in our hands: waiting for a node, or submitted and waiting for its verdict.
 //!
 //! Invariants: `waiting` and `submitted` together name each of `held` exactly once; `by_txid` names each of `held` under its
-//! txid; `bytes` is their sum. A transaction may be here with several witnesses: those are different wtxids.
+//! txid; `bytes` is their sum; `shares` names each under its origin. When there is no room, the newest transactions of the
+//! client that holds the most give way, so that a few clients cannot keep the others out. A transaction may be here with several witnesses: those are different wtxids.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::recent::Recent;
+use super::shares::Shares;
 use super::{Bounds, Received, Refused, RefusedWhy, Submission, SubmissionCounters, Verdict};
-use crate::base::Instant;
-use crate::base::limits::{VERDICT_TIMEOUT, WAITING_TX_EXPIRY};
-use crate::wire::Hash;
+use crate::base::limits::{MAX_TX_WEIGHT, VERDICT_TIMEOUT, WAITING_TX_EXPIRY};
+use crate::base::{ClientRef, Instant};
+use crate::wire::{Hash, tx};
 
 #[derive(Debug)]
 struct Held {
@@ -29,8 +31,11 @@ pub(super) struct Custody {
     waiting: BTreeMap<u64, Hash>,
     submitted: BTreeSet<(Instant, Hash)>,
     bytes: usize,
+    shares: Shares,
     next_seq: u64,
     recent: Recent,
+    /// Gave way and not yet told.
+    displaced: Vec<Refused>,
 }
 
 impl Default for Custody {
@@ -48,8 +53,10 @@ impl Custody {
             waiting: BTreeMap::new(),
             submitted: BTreeSet::new(),
             bytes: 0,
+            shares: Shares::default(),
             next_seq: 0,
             recent: Recent::new(bounds.recent),
+            displaced: Vec::new(),
         }
     }
 
@@ -75,7 +82,13 @@ impl Custody {
             counters.recently_refused += 1;
             return Received::RecentlyRefused;
         }
-        if self.held.len() >= self.bounds.held || self.bytes + what.tx.len() > self.bounds.held_bytes {
+        if is_too_heavy(&what.tx) {
+            counters.too_heavy += 1;
+            // Nobody is asked for it again: it may have been long.
+            self.recent.put(now, what.wtxid, Verdict::Refused);
+            return Received::TooHeavy;
+        }
+        if !self.make_room(now, what.origin, what.tx.len(), counters) {
             counters.full += 1;
             return Received::Full;
         }
@@ -83,10 +96,45 @@ impl Custody {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.bytes += what.tx.len();
+        self.shares.add(what.origin, seq, what.wtxid, what.tx.len());
         self.waiting.insert(seq, what.wtxid);
         self.by_txid.entry(what.txid).or_default().push(what.wtxid);
         self.held.insert(what.wtxid, Held { what, seq, came: now, submitted: None });
         Received::New
+    }
+
+    /// Makes room for `len` bytes of a client; false, and nothing has changed, when nobody holds more than it would.
+    fn make_room(
+        &mut self,
+        now: Instant,
+        client: ClientRef,
+        len: usize,
+        counters: &mut SubmissionCounters,
+    ) -> bool {
+        let (held, most) = (self.bounds.held, self.bounds.held_bytes);
+        let fits = |custody: &Custody| (custody.held.len() < held, custody.bytes + len <= most);
+        let (count_fits, bytes_fit) = fits(self);
+        let by_count = self.shares.more_entries_than(client).filter(|_| !count_fits);
+        let by_bytes = self.shares.more_bytes_than(client, len).filter(|_| !bytes_fit);
+        if len > most || (!count_fits && by_count.is_none()) || (!bytes_fit && by_bytes.is_none()) {
+            return false;
+        }
+        while !fits(self).1
+            && let Some(wtxid) = by_bytes.and_then(|holder| self.shares.newest(holder))
+        {
+            self.displace(now, &wtxid, counters);
+        }
+        if !fits(self).0
+            && let Some(wtxid) = by_count.and_then(|holder| self.shares.newest(holder))
+        {
+            self.displace(now, &wtxid, counters);
+        }
+        fits(self) == (true, true)
+    }
+
+    fn displace(&mut self, now: Instant, wtxid: &Hash, counters: &mut SubmissionCounters) {
+        let refused = self.refuse(now, wtxid, RefusedWhy::Displaced, counters);
+        self.displaced.extend(refused);
     }
 
     pub(super) fn to_submit(&self) -> Option<Submission> {
@@ -176,7 +224,7 @@ impl Custody {
     }
 
     pub(super) fn tick(&mut self, now: Instant, counters: &mut SubmissionCounters) -> Vec<Refused> {
-        let mut refused = Vec::new();
+        let mut refused = std::mem::take(&mut self.displaced);
         while let Some((at, wtxid)) = self.submitted.first().copied()
             && now >= at + VERDICT_TIMEOUT
         {
@@ -191,6 +239,9 @@ impl Custody {
     }
 
     pub(super) fn next_wake(&self) -> Instant {
+        if !self.displaced.is_empty() {
+            return Instant(0);
+        }
         let verdict = self.submitted.first().map_or(Instant::FAR, |(at, _)| *at + VERDICT_TIMEOUT);
         let oldest = self.waiting.values().next().and_then(|wtxid| self.held.get(wtxid));
         verdict.min(oldest.map_or(Instant::FAR, |held| held.came + WAITING_TX_EXPIRY))
@@ -207,14 +258,16 @@ impl Custody {
         why: RefusedWhy,
         counters: &mut SubmissionCounters,
     ) -> Option<Refused> {
+        let judged = why == RefusedWhy::Rejected || self.held.get(wtxid)?.submitted.is_some();
         let Submission { txid, wtxid, origin, .. } = self.remove(wtxid)?;
         *match why {
             RefusedWhy::Rejected => &mut counters.rejected,
             RefusedWhy::NoVerdict => &mut counters.no_verdict,
             RefusedWhy::NoNode => &mut counters.no_node,
+            RefusedWhy::Displaced => &mut counters.displaced,
         } += 1;
-        // Nobody judged what no node has seen: its sender may try again at once.
-        if why != RefusedWhy::NoNode {
+        // Nobody judged what no node has seen: its sender may try again at once. What a node has is not submitted again.
+        if judged {
             self.recent.put(now, wtxid, Verdict::Refused);
         }
         Some(Refused { txid, wtxid, origin, why })
@@ -233,6 +286,7 @@ impl Custody {
             }
         }
         self.bytes -= held.what.tx.len();
+        self.shares.remove(held.what.origin, held.seq, held.what.tx.len());
         Some(held.what)
     }
 
@@ -249,5 +303,14 @@ impl Custody {
             }
         }
         assert!(self.recent.len() <= self.bounds.recent);
+        let held = self.held.values();
+        self.shares.check(held.map(|h| (h.what.origin, h.seq, h.what.wtxid, h.what.tx.len())));
     }
+}
+
+/// True exactly when no node takes it by its policy. The weight is at most four times the length, so that short ones need
+/// not be read; what cannot be read (shards give none such) counts as all without witness.
+fn is_too_heavy(payload: &[u8]) -> bool {
+    let most = payload.len().saturating_mul(4);
+    most > MAX_TX_WEIGHT && tx::Tx::parse(payload).map_or(most, |tx| tx.weight()) > MAX_TX_WEIGHT
 }

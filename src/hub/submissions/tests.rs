@@ -46,7 +46,7 @@ impl Submissions {
         let (waiting, submitted) = self.held();
         assert_eq!(
             c.received,
-            (waiting + submitted) as u64 + c.accepted + c.rejected + c.no_verdict + c.no_node,
+            (waiting + submitted) as u64 + c.accepted + c.rejected + c.no_verdict + c.no_node + c.displaced,
             "a transaction is unaccounted for"
         );
     }
@@ -90,12 +90,50 @@ fn a_client_with_its_hands_full_is_asked_later() {
     assert_eq!(give(&mut s, at(4), 1, 1, 9), Received::New);
     assert_eq!(s.take_asks(), [Ask { client: client(1), inv: wtx(3) }]);
     s.check();
-    // The table is full at six.
-    for n in 10..13 {
-        assert!(s.announced(at(5), client(u32::from(n)), wtx(n)).is_some());
+}
+
+#[test]
+fn who_has_announced_the_most_gives_way() {
+    let mut s = Submissions::with_bounds(TINY);
+    // Two are asked of client 1 and two parked with it; client 2 has announced the last, too.
+    for n in 1..5 {
+        assert_eq!(s.announced(at(0), client(1), wtx(n)).is_some(), n < 3);
     }
-    assert!(s.announced(at(5), client(20), wtx(20)).is_none());
-    assert_eq!((s.wanted(), s.counters().wanted_full), (6, 1));
+    for n in [5, 6] {
+        assert!(s.announced(at(0), client(u32::from(n)), wtx(n)).is_some());
+    }
+    assert!(s.announced(at(1), client(2), wtx(4)).is_some());
+    // The table is full at six. The fourth is client 2's now, so the third leaves.
+    assert!(s.announced(at(2), client(7), wtx(7)).is_some());
+    assert_eq!((s.wanted(), s.counters().announcements_displaced, s.counters().wanted_full), (6, 2, 0));
+    s.check();
+    // Nobody has more than one beyond client 7, who would have two.
+    assert!(s.announced(at(2), client(7), wtx(8)).is_none());
+    assert_eq!(s.counters().wanted_full, 1);
+    // The second is asked and not answered: it leaves as well.
+    assert!(s.announced(at(2), client(9), wtx(9)).is_some());
+    assert!(s.announced(at(2), client(10), wtx(10)).is_none(), "all have one");
+    assert_eq!((s.wanted(), s.counters().announcements_displaced, s.counters().wanted_full), (6, 3, 2));
+    s.check();
+}
+
+#[test]
+fn a_few_that_announce_what_they_do_not_have_keep_nobody_out() {
+    let mut s = Submissions::new();
+    let inv = |n: u32| {
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&n.to_le_bytes());
+        Inv { kind: InvKind::Wtx, hash }
+    };
+    let most = limits::MAX_TX_WANTED as u32;
+    for n in 0..most {
+        s.announced(at(0), client(n % 10), inv(n));
+    }
+    assert_eq!(s.wanted(), most as usize);
+    for n in most..most + 500 {
+        assert!(s.announced(at(0), client(n), inv(n)).is_some(), "client {n} is not asked");
+    }
+    assert_eq!((s.wanted(), s.counters().announcements_displaced), (most as usize, 500));
     s.check();
 }
 
@@ -193,6 +231,82 @@ fn what_does_not_fit_is_refused_and_counted() {
 }
 
 #[test]
+fn the_largest_holder_gives_way() {
+    let mut s = Submissions::with_bounds(TINY);
+    // By count: the newest of client 1, who has three of four.
+    for n in 1..4 {
+        assert_eq!(give(&mut s, at(0), 1, n, 10), Received::New);
+    }
+    assert_eq!(give(&mut s, at(0), 2, 4, 10), Received::New);
+    s.submitted(at(1), &wtxid(3));
+    assert_eq!(give(&mut s, at(1), 1, 5, 10), Received::Full, "nobody has more than client 1");
+    assert_eq!(give(&mut s, at(1), 3, 6, 10), Received::New);
+    assert_eq!(s.next_wake(), Instant(0));
+    let gone = Refused { txid: txid(3), wtxid: wtxid(3), origin: client(1), why: RefusedWhy::Displaced };
+    assert_eq!(s.tick(at(1)).refused, [gone]);
+    assert_eq!(give(&mut s, at(1), 4, 3, 10), Received::RecentlyRefused, "a node has it");
+    assert_eq!((s.counters().displaced, s.counters().full), (1, 1));
+    s.check();
+    // One more of client 1, which no node has seen, so that it may come again; then all have as much.
+    assert_eq!(give(&mut s, at(2), 4, 7, 10), Received::New);
+    assert_eq!(give(&mut s, at(2), 1, 2, 10), Received::Full);
+    assert_eq!(give(&mut s, at(2), 5, 8, 10), Received::Full);
+    s.check();
+    // By bytes.
+    let mut s = Submissions::with_bounds(TINY);
+    assert_eq!(give(&mut s, at(0), 1, 1, 40), Received::New);
+    assert_eq!(give(&mut s, at(0), 1, 2, 40), Received::New);
+    assert_eq!(give(&mut s, at(0), 2, 3, 81), Received::Full, "more than client 1 has");
+    assert_eq!(give(&mut s, at(0), 2, 3, 60), Received::New);
+    assert_eq!((s.get(&wtxid(1)).is_some(), s.get(&wtxid(2))), (true, None));
+    s.check();
+}
+
+#[test]
+fn one_client_with_everything_keeps_nobody_out() {
+    let mut s = Submissions::new();
+    let hash = |n: u32| {
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&n.to_le_bytes());
+        hash
+    };
+    for n in 0..limits::MAX_WAITING_TX as u32 {
+        assert_eq!(s.received(at(0), client(1), hash(n), hash(n), vec![0; 60].into()), Received::New);
+    }
+    for n in 20_000..20_500 {
+        assert_eq!(s.received(at(0), client(n), hash(n), hash(n), vec![0; 60].into()), Received::New);
+    }
+    s.check();
+}
+
+#[test]
+fn what_is_too_heavy_is_refused_at_once() {
+    let mut s = Submissions::new();
+    let most = limits::MAX_TX_WEIGHT / 4;
+    assert_eq!(give(&mut s, at(0), 1, 1, most), Received::New);
+    assert_eq!(give(&mut s, at(0), 1, 2, most + 1), Received::TooHeavy);
+    assert_eq!(give(&mut s, at(0), 2, 2, most + 1), Received::RecentlyRefused);
+    assert_eq!(s.announced(at(0), client(3), wtx(2)), None, "nobody is asked for it");
+    // Witness counts once, the rest four times.
+    let with_witness = |witness: usize| {
+        let mut tx = vec![2, 0, 0, 0, 0, 1, 1];
+        tx.extend([7; 36]);
+        tx.extend([0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xfe]);
+        tx.extend((witness as u32).to_le_bytes());
+        tx.extend(vec![0; witness]);
+        tx.extend([0; 4]);
+        Bytes::from(tx)
+    };
+    let empty = crate::wire::tx::Tx::parse(&with_witness(70_000)).unwrap().weight() - 70_000;
+    let fits = with_witness(limits::MAX_TX_WEIGHT - empty);
+    assert_eq!(s.received(at(0), client(1), txid(3), wtxid(3), fits), Received::New);
+    let heavy = with_witness(limits::MAX_TX_WEIGHT - empty + 1);
+    assert_eq!(s.received(at(0), client(1), txid(4), wtxid(4), heavy), Received::TooHeavy);
+    assert_eq!(s.counters().too_heavy, 2);
+    s.check();
+}
+
+#[test]
 fn two_witnesses_of_one_transaction_are_two() {
     let mut s = Submissions::with_bounds(TINY);
     assert_eq!(s.received(at(0), client(1), txid(1), wtxid(1), vec![1].into()), Received::New);
@@ -255,7 +369,12 @@ proptest! {
             match step {
                 Step::Announced(c, n) => {
                     let known = m.held.contains_key(&wtxid(n));
+                    let before = s.counters().announcements_displaced;
                     let ask = s.announced(now, client(c), wtx(n));
+                    if s.counters().announcements_displaced > before {
+                        // Who was asked may have given way: its ask does not count any more.
+                        m.asked.clear();
+                    }
                     prop_assert!(!(known && ask.is_some()));
                     prop_assert!(ask.is_none_or(|ask| ask.inv.hash == wtxid(n)));
                     asks.extend(ask);
@@ -317,12 +436,18 @@ proptest! {
                     refused.extend(ticked.refused);
                 }
             }
+            // Who gave way is told with the next tick, which is due at once.
+            if s.next_wake() == Instant(0) {
+                let ticked = s.tick(now);
+                asks.extend(ticked.asks);
+                refused.extend(ticked.refused);
+            }
             for gone in refused {
                 let origin = m.held.remove(&gone.wtxid).map(client);
                 prop_assert_eq!(Some(gone.origin), origin, "refused what was not held");
-                if gone.why == RefusedWhy::NoNode {
-                    prop_assert_eq!(m.submitted.remove(&gone.wtxid), None);
-                } else {
+                let unseen = matches!(gone.why, RefusedWhy::NoNode | RefusedWhy::Displaced);
+                let judged = !unseen || m.submitted.contains_key(&gone.wtxid);
+                if judged {
                     m.submitted.insert(gone.wtxid, Some(now));
                 }
             }

@@ -2,16 +2,18 @@
 //!
 //! Invariants: a wanted transaction is either asked of one client (a deadline exists), or parked: all its announcers have
 //! their hands full, and it stands in the `parked` list of each. `clients` counts each client's announcements and asks
-//! exactly, and has no entry for a client without any.
+//! exactly, and has no entry for a client without any; `shares` names each announcement, the asked ones included, under its
+//! client. When there is no room, the newest announcements of the client that has the most give way.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use super::shares::Shares;
 use super::{Ask, Bounds, SubmissionCounters};
 use crate::base::limits::TX_REQUEST_TIMEOUT;
 use crate::base::{ClientRef, Instant};
 use crate::wire::{Hash, Inv, InvKind};
 
-/// An announcement not asked for yet.
+/// An announcement.
 #[derive(Clone, Copy, Debug)]
 struct Announcer {
     client: ClientRef,
@@ -24,7 +26,13 @@ struct Announcer {
 struct Entry {
     announcers: VecDeque<Announcer>,
     /// Who is asked, and until when.
-    asked: Option<(ClientRef, Instant)>,
+    asked: Option<(Announcer, Instant)>,
+}
+
+impl Entry {
+    fn is_asked_of(&self, client: ClientRef) -> bool {
+        self.asked.is_some_and(|(asked, _)| asked.client == client)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +48,7 @@ pub(super) struct Wanted {
     bounds: Bounds,
     entries: HashMap<Hash, Entry>,
     clients: HashMap<ClientRef, Client>,
+    shares: Shares,
     deadlines: BTreeSet<(Instant, Hash)>,
     next_seq: u64,
     /// Not yet given out; at most as many as are wanted, because stale ones are dropped before that is exceeded.
@@ -64,8 +73,9 @@ impl Wanted {
     ) -> Option<Ask> {
         counters.announced += 1;
         if let Some(entry) = self.entries.get(&inv.hash) {
-            let asked = entry.asked.is_some_and(|(asked, _)| asked == client);
-            if asked || entry.announcers.iter().any(|announcer| announcer.client == client) {
+            if entry.is_asked_of(client)
+                || entry.announcers.iter().any(|announcer| announcer.client == client)
+            {
                 counters.announced_again += 1;
                 return None;
             }
@@ -73,20 +83,39 @@ impl Wanted {
                 counters.excess_announcers += 1;
                 return None;
             }
-        } else if self.entries.len() >= self.bounds.wanted {
-            counters.wanted_full += 1;
-            return None;
         }
         if self.clients.get(&client).is_some_and(|c| c.announced >= self.bounds.announcements) {
             counters.excess_announcements += 1;
             return None;
         }
+        if !self.entries.contains_key(&inv.hash) && !self.make_room(now, client, counters) {
+            counters.wanted_full += 1;
+            return None;
+        }
         self.clients.entry(client).or_default().announced += 1;
         let seq = self.next_seq;
         self.next_seq += 1;
+        self.shares.add(client, seq, inv.hash, 0);
         let entry = self.entries.entry(inv.hash).or_default();
         entry.announcers.push_back(Announcer { client, kind: inv.kind, seq });
         if entry.asked.is_some() { None } else { self.ask_next(now, &inv.hash, counters) }
+    }
+
+    /// Makes room for one more transaction; false when there is none, because nobody has more announcements than this client,
+    /// or others have announced what gave way, too. An entry leaves only with its last announcer, so that nobody can
+    /// displace what others announced by announcing it as well; as many steps are made as an entry may have announcers.
+    fn make_room(&mut self, now: Instant, client: ClientRef, counters: &mut SubmissionCounters) -> bool {
+        for _ in 0..self.bounds.announcers {
+            if self.entries.len() < self.bounds.wanted {
+                break;
+            }
+            let Some(holder) = self.shares.more_entries_than(client) else { return false };
+            let Some(hash) = self.shares.newest(holder) else { return false };
+            counters.announcements_displaced += 1;
+            let next = self.forget(now, holder, &hash, counters);
+            self.queue_ask(next);
+        }
+        self.entries.len() < self.bounds.wanted
     }
 
     pub(super) fn not_found(
@@ -96,9 +125,22 @@ impl Wanted {
         hash: &Hash,
         counters: &mut SubmissionCounters,
     ) -> Option<Ask> {
-        let entry = self.entries.get_mut(hash)?;
-        if entry.asked.is_some_and(|(asked, _)| asked == client) {
+        if self.entries.get(hash)?.is_asked_of(client) {
             counters.not_found += 1;
+        }
+        self.forget(now, client, hash, counters)
+    }
+
+    /// A client's announcement does not count any more. Gives the next announcer to ask, when this one was asked.
+    fn forget(
+        &mut self,
+        now: Instant,
+        client: ClientRef,
+        hash: &Hash,
+        counters: &mut SubmissionCounters,
+    ) -> Option<Ask> {
+        let entry = self.entries.get_mut(hash)?;
+        if entry.is_asked_of(client) {
             self.give_up_ask(hash);
             let next = self.ask_next(now, hash, counters);
             self.unpark(now, client, counters);
@@ -152,10 +194,7 @@ impl Wanted {
     /// Asks whose transaction has come, or is asked of somebody else, in the meantime.
     fn drop_stale_asks(&mut self) {
         let entries = &self.entries;
-        self.asks.retain(|ask| {
-            let asked = entries.get(&ask.inv.hash).and_then(|entry| entry.asked);
-            asked.is_some_and(|(client, _)| client == ask.client)
-        });
+        self.asks.retain(|ask| entries.get(&ask.inv.hash).is_some_and(|entry| entry.is_asked_of(ask.client)));
     }
 
     pub(super) fn next_wake(&self) -> Instant {
@@ -184,9 +223,10 @@ impl Wanted {
                 client.parked.remove(&announcer.seq);
             }
         }
-        let Announcer { client, kind, .. } = entry.announcers.remove(at)?;
+        let announcer = entry.announcers.remove(at)?;
+        let Announcer { client, kind, .. } = announcer;
         let until = now + TX_REQUEST_TIMEOUT;
-        entry.asked = Some((client, until));
+        entry.asked = Some((announcer, until));
         self.deadlines.insert((until, *hash));
         self.clients.entry(client).or_default().asked += 1;
         counters.asked += 1;
@@ -204,27 +244,28 @@ impl Wanted {
 
     /// Whoever is asked for this no longer is; gives who it was.
     fn give_up_ask(&mut self, hash: &Hash) -> Option<ClientRef> {
-        let (client, until) = self.entries.get_mut(hash)?.asked.take()?;
+        let (announcer, until) = self.entries.get_mut(hash)?.asked.take()?;
         self.deadlines.remove(&(until, *hash));
-        if let Some(c) = self.clients.get_mut(&client) {
-            c.asked -= 1;
+        if let Some(client) = self.clients.get_mut(&announcer.client) {
+            client.asked -= 1;
         }
-        self.count_down(client);
-        Some(client)
+        self.count_down(&announcer);
+        Some(announcer.client)
     }
 
     fn drop_announcement(&mut self, announcer: &Announcer) {
         if let Some(client) = self.clients.get_mut(&announcer.client) {
             client.parked.remove(&announcer.seq);
         }
-        self.count_down(announcer.client);
+        self.count_down(announcer);
     }
 
-    fn count_down(&mut self, client: ClientRef) {
-        if let Some(c) = self.clients.get_mut(&client) {
-            c.announced -= 1;
-            if c.announced == 0 {
-                self.clients.remove(&client);
+    fn count_down(&mut self, announcer: &Announcer) {
+        self.shares.remove(announcer.client, announcer.seq, 0);
+        if let Some(client) = self.clients.get_mut(&announcer.client) {
+            client.announced -= 1;
+            if client.announced == 0 {
+                self.clients.remove(&announcer.client);
             }
         }
     }
@@ -245,9 +286,9 @@ impl Wanted {
         for (hash, entry) in &self.entries {
             assert!(entry.asked.is_some() || !entry.announcers.is_empty());
             assert!(entry.announcers.len() + usize::from(entry.asked.is_some()) <= bounds.announcers);
-            if let Some((client, until)) = entry.asked {
+            if let Some((announcer, until)) = entry.asked {
                 assert!(self.deadlines.contains(&(until, *hash)));
-                let count = counts.entry(client).or_default();
+                let count = counts.entry(announcer.client).or_default();
                 count.0 += 1;
                 count.1 += 1;
             }
@@ -269,5 +310,10 @@ impl Wanted {
             assert_eq!((kept.announced, kept.asked, kept.parked.len()), (announced, asked, parked));
             assert!(announced <= bounds.announcements && asked <= bounds.in_flight);
         }
+        let each = self.entries.iter().flat_map(|(hash, entry)| {
+            let asked = entry.asked.iter().map(|(announcer, _)| announcer);
+            asked.chain(&entry.announcers).map(|announcer| (announcer.client, announcer.seq, *hash, 0))
+        });
+        self.shares.check(each);
     }
 }
