@@ -169,6 +169,11 @@ pub const MAX_TX_WEIGHT: usize = 400_000;
 pub const MAX_WAITING_TX: usize = 10_000;
 /// Bytes of transactions of clients that wait for a node or its verdict, at most. Beyond, who holds the most gives way.
 pub const MAX_WAITING_TX_BYTES: usize = 50_000_000;
+/// A link lost this soon after a transaction went over it may have been lost because of it: nodes leave senders of
+/// invalid ones.
+pub const QUICK_LOSS: Duration = Duration::from_secs(5);
+/// Links a transaction may cost in this way before it is refused; a node that restarts loses an honest one once or twice.
+pub const MAX_QUICK_LOSSES: u8 = 3;
 /// A submitted transaction neither heard back nor confirmed after this counts as refused.
 pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A submitted transaction that nothing was heard of after this is given to another node, too: the first may have a link

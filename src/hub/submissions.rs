@@ -119,6 +119,8 @@ pub enum RefusedWhy {
     NoNode,
     /// There was no room, and its client held the most: it gave way to another client's.
     Displaced,
+    /// The node left right after it, several times over.
+    CostsLinks,
 }
 
 /// A client's transaction that is given up.
@@ -184,6 +186,8 @@ pub struct SubmissionCounters {
     pub handed_on: u64,
     /// Put back because every link they were submitted over was lost before a verdict.
     pub put_back: u64,
+    /// Refused because the node left right after it, several times over.
+    pub costs_links: u64,
     /// Accepted by a node.
     pub accepted: u64,
     /// Accepted after having counted as refused.
@@ -297,8 +301,11 @@ impl Submissions {
 
     /// The links to all nodes that were given the transaction are gone: without verdict it waits again, in its old
     /// order. False when it was not submitted.
-    pub fn put_back(&mut self, wtxid: &Hash) -> bool {
-        self.custody.put_back(wtxid, &mut self.counters)
+    ///
+    /// One that has lost its link within seconds of it several times over is refused instead (told by the next `tick`): a
+    /// node may well leave whoever sends an invalid transaction, and no client shall cost the relay its links.
+    pub fn put_back(&mut self, now: Instant, wtxid: &Hash) -> bool {
+        self.custody.put_back(now, wtxid, &mut self.counters)
     }
 
     /// Time passes: silent clients are left for other announcers, late transactions are given up.

@@ -138,7 +138,7 @@ impl Hub {
         }
         for wtxid in back {
             self.txs.via.remove(&wtxid);
-            self.txs.submissions.put_back(&wtxid);
+            self.txs.submissions.put_back(self.now, &wtxid);
         }
         self.pump_submissions();
         self.hand_on();

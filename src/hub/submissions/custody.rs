@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::recent::Recent;
 use super::shares::Shares;
 use super::{Bounds, Received, Refused, RefusedWhy, Submission, SubmissionCounters, Verdict};
-use crate::base::limits::{MAX_TX_WEIGHT, VERDICT_TIMEOUT, WAITING_TX_EXPIRY};
+use crate::base::limits::{MAX_QUICK_LOSSES, MAX_TX_WEIGHT, QUICK_LOSS, VERDICT_TIMEOUT, WAITING_TX_EXPIRY};
 use crate::base::{ClientRef, Instant};
 use crate::wire::{Hash, tx};
 
@@ -21,6 +21,8 @@ struct Held {
     came: Instant,
     /// When it was submitted, to the last node, if it is.
     submitted: Option<Instant>,
+    /// Times the link it went over was lost within `QUICK_LOSS` of it.
+    losses: u8,
 }
 
 #[derive(Debug)]
@@ -99,7 +101,7 @@ impl Custody {
         self.shares.add(what.origin, seq, what.wtxid, what.tx.len());
         self.waiting.insert(seq, what.wtxid);
         self.by_txid.entry(what.txid).or_default().push(what.wtxid);
-        self.held.insert(what.wtxid, Held { what, seq, came: now, submitted: None });
+        self.held.insert(what.wtxid, Held { what, seq, came: now, submitted: None, losses: 0 });
         Received::New
     }
 
@@ -214,9 +216,18 @@ impl Custody {
         Some(held.what.clone())
     }
 
-    pub(super) fn put_back(&mut self, wtxid: &Hash, counters: &mut SubmissionCounters) -> bool {
+    pub(super) fn put_back(&mut self, now: Instant, wtxid: &Hash, counters: &mut SubmissionCounters) -> bool {
         let Some(held) = self.held.get_mut(wtxid) else { return false };
-        let Some(at) = held.submitted.take() else { return false };
+        let Some(at) = held.submitted else { return false };
+        if now.since(at) < QUICK_LOSS {
+            held.losses += 1;
+            if held.losses >= MAX_QUICK_LOSSES {
+                let refused = self.refuse(now, wtxid, RefusedWhy::CostsLinks, counters);
+                self.displaced.extend(refused);
+                return false;
+            }
+        }
+        held.submitted = None;
         self.submitted.remove(&(at, *wtxid));
         self.waiting.insert(held.seq, *wtxid);
         counters.put_back += 1;
@@ -265,6 +276,7 @@ impl Custody {
             RefusedWhy::NoVerdict => &mut counters.no_verdict,
             RefusedWhy::NoNode => &mut counters.no_node,
             RefusedWhy::Displaced => &mut counters.displaced,
+            RefusedWhy::CostsLinks => &mut counters.costs_links,
         } += 1;
         // Nobody judged what no node has seen: its sender may try again at once. What a node has is not submitted again.
         if judged {

@@ -46,7 +46,13 @@ impl Submissions {
         let (waiting, submitted) = self.held();
         assert_eq!(
             c.received,
-            (waiting + submitted) as u64 + c.accepted + c.rejected + c.no_verdict + c.no_node + c.displaced,
+            (waiting + submitted) as u64
+                + c.accepted
+                + c.rejected
+                + c.no_verdict
+                + c.no_node
+                + c.displaced
+                + c.costs_links,
             "a transaction is unaccounted for"
         );
     }
@@ -158,6 +164,22 @@ fn is_submitted_once_and_accepted_by_either_hash() {
 }
 
 #[test]
+fn what_costs_links_is_refused() {
+    let mut s = Submissions::with_bounds(TINY);
+    give(&mut s, at(0), 1, 1, 10);
+    for n in 0..u64::from(limits::MAX_QUICK_LOSSES) {
+        assert!(s.submitted(at(10 * n), &wtxid(1)));
+        let last = n + 1 == u64::from(limits::MAX_QUICK_LOSSES);
+        assert_eq!(s.put_back(at(10 * n + 1), &wtxid(1)), !last);
+    }
+    let refused = s.tick(at(60)).refused;
+    assert_eq!(refused.iter().map(|gone| gone.why).collect::<Vec<_>>(), [RefusedWhy::CostsLinks]);
+    assert_eq!((s.held(), s.counters().costs_links), ((0, 0), 1));
+    assert_eq!(give(&mut s, at(61), 1, 1, 10), Received::RecentlyRefused);
+    s.check();
+}
+
+#[test]
 fn a_lost_link_puts_back_what_has_no_verdict_in_order() {
     let mut s = Submissions::with_bounds(TINY);
     for n in 1..4 {
@@ -167,9 +189,9 @@ fn a_lost_link_puts_back_what_has_no_verdict_in_order() {
         assert!(s.submitted(at(u64::from(10 - n)), &wtxid(n)));
     }
     assert!(s.accepted(at(10), &wtxid(2)).is_some());
-    let back = [3, 2, 1].map(|n| s.put_back(&wtxid(n)));
+    let back = [3, 2, 1].map(|n| s.put_back(at(30), &wtxid(n)));
     assert_eq!(back, [true, false, true]);
-    assert!(!s.put_back(&wtxid(1)), "it waits already");
+    assert!(!s.put_back(at(30), &wtxid(1)), "it waits already");
     assert_eq!((s.held(), s.counters().put_back), ((2, 0), 2));
     assert_eq!(s.to_submit().map(|tx| tx.wtxid), Some(wtxid(1)));
     assert_eq!(s.tick(at(80)), Ticked::default());
@@ -416,7 +438,8 @@ proptest! {
                 Step::Rejected(n) => refused.extend(s.rejected(now, &wtxid(n))),
                 Step::LinksLost => {
                     for (wtxid, _) in m.submitted.extract_if(|_, verdict| verdict.is_none()) {
-                        prop_assert!(s.put_back(&wtxid));
+                        // Late enough to be no fault of the transaction: `what_costs_links_is_refused` has the other case.
+                        prop_assert!(s.put_back(now + limits::QUICK_LOSS, &wtxid));
                     }
                 }
                 Step::HandOn(n) => {
