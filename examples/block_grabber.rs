@@ -177,6 +177,10 @@ struct Args {
 
 impl Args {
     fn parse() -> Result<Args, Box<dyn Error>> {
+        if std::env::args().any(|arg| arg == "--help" || arg == "-h") {
+            println!("usage: block_grabber [--network NAME] [--allow-remote] HOST:PORT [HEIGHT|tip] [FILE]");
+            std::process::exit(0);
+        }
         let (mut network, mut remote, mut rest) = (Network::Regtest, false, Vec::new());
         let mut typed = std::env::args().skip(1);
         while let Some(arg) = typed.next() {

@@ -257,6 +257,12 @@ struct Args {
 
 impl Args {
     fn parse() -> Result<Args, Box<dyn Error>> {
+        if std::env::args().any(|arg| arg == "--help" || arg == "-h") {
+            println!(
+                "usage: initial_block_download [--blocks N] [--block-bytes N] [--delay-ms N] [--mbit N]"
+            );
+            std::process::exit(0);
+        }
         let mut args =
             Args { blocks: 400, block_bytes: 200_000, delay: Duration::from_millis(50), mbit: 20.0 };
         let mut typed = std::env::args().skip(1);

@@ -223,6 +223,12 @@ struct Args {
 
 impl Args {
     fn parse() -> Result<Args, Failure> {
+        if std::env::args().any(|arg| arg == "--help" || arg == "-h") {
+            println!(
+                "usage: two_thousand_peers [--network NAME] [--peers N] [--seconds N] [--allow-remote] ADDRESS:PORT"
+            );
+            std::process::exit(0);
+        }
         let (mut network, mut peers, mut seconds, mut remote, mut target) =
             (Network::Regtest, 2_000, 30, false, None);
         let mut typed = std::env::args().skip(1);

@@ -4,6 +4,10 @@
 
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "hub/filters.rs"]
+mod filters;
+#[path = "hub/txs.rs"]
+mod txs;
 #[path = "hub/wants.rs"]
 mod wants;
 #[path = "hub/world.rs"]
@@ -18,7 +22,7 @@ use breakwater::hub::store::Keep;
 use breakwater::link::{Answer, ToHub, Want};
 use breakwater::stub::StubChain;
 use breakwater::stub::node::{Form, Options};
-use breakwater::wire::{Hash, Inv, InvKind, Services};
+use breakwater::wire::Services;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use world::{START, World, client};
@@ -82,36 +86,6 @@ fn a_node_that_announces_by_inv_only_is_followed() {
     world.mine(0, 1);
     world.run_ms(200);
     assert!(world.at_tip(0));
-}
-
-#[test]
-fn filters_that_come_late_are_waited_for() {
-    let options = Options { filter_delay: Duration::from_secs(3), ..Options::default() };
-    let mut world = World::new(vec![chain(1, 10)], Keep::Last(10), options);
-    ready(&mut world);
-    world.mine(0, 1);
-    world.run_ms(500);
-    assert!(world.at_tip(0));
-    assert_eq!(world.shard.filters_to, Some(10));
-    world.until("the filter", 6, |w| w.shard.filters_to == Some(11));
-}
-
-#[test]
-fn a_node_that_builds_its_index_for_long_does_not_keep_clients_out() {
-    let options = Options { filter_delay: Duration::from_secs(3_000_000_000), ..Options::default() };
-    let mut world = World::new(vec![StubChain::new(1, START)], Keep::Last(10), options);
-    world.mine(0, 5);
-    world.until("ready", 40, |w| w.ready.is_some());
-    assert!(!world.services().contains(Services::COMPACT_FILTERS) || world.shard.filters_to == Some(0));
-}
-
-#[test]
-fn without_filters_the_service_is_not_promised() {
-    let options = Options { filters: false, ..Options::default() };
-    let mut world = World::new(vec![chain(1, 10)], Keep::Last(10), options);
-    ready(&mut world);
-    assert!(!world.services().contains(Services::COMPACT_FILTERS));
-    assert_eq!(world.shard.filters_to, None);
 }
 
 #[test]
@@ -215,99 +189,6 @@ fn wants_of_unknown_things_are_missing() {
     for id in ids {
         assert!(matches!(world.shard.answers[&id], Answer::Missing));
     }
-}
-
-fn submit(world: &mut World, rng: &mut SmallRng) -> (Hash, Hash) {
-    let tx = world.node(0).chain_mut().make_tx(rng, 300).unwrap();
-    let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
-    world.client_says(ToHub::TxAnnounced { client: client(3), inv: Inv { kind: InvKind::Wtx, hash: wtxid } });
-    world.run_ms(1);
-    assert_eq!(world.shard.asks.last().unwrap().inv.hash, wtxid);
-    world.client_says(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
-    (txid, wtxid)
-}
-
-#[test]
-fn a_transaction_of_the_node_reaches_the_shards() {
-    let mut world = World::one(120, Keep::Last(10));
-    ready(&mut world);
-    let mut rng = SmallRng::seed_from_u64(1);
-    let tx = world.node(0).chain_mut().make_tx(&mut rng, 300).unwrap();
-    let txid = tx.compute_txid().to_byte_array();
-    world.node(0).chain_mut().accept_tx(&tx).unwrap();
-    let now = world.now;
-    world.node(0).tick(now);
-    world.run_ms(100);
-    assert_eq!(world.shard.txs, [txid]);
-    let id = world.want(Want::Tx { hash: txid, by_wtxid: false });
-    world.run_ms(10);
-    assert!(world.answer(id).ends_with(&serialize(&tx)));
-    let full = world.hub.as_ref().unwrap().counters().blocks_full;
-    world.mine(0, 1);
-    world.run_ms(100);
-    assert!(world.shard.gone.contains(&txid));
-    assert!(world.at_tip(0));
-    assert_eq!(world.hub.as_ref().unwrap().counters().blocks_full, full, "rebuilt from the mempool");
-}
-
-#[test]
-fn a_clients_transaction_is_announced_after_acceptance_only() {
-    let mut world = World::one(120, Keep::Last(10));
-    world.node(0).options_mut().tx_delay = Duration::from_secs(2);
-    ready(&mut world);
-    let mut rng = SmallRng::seed_from_u64(1);
-    let (txid, _) = submit(&mut world, &mut rng);
-    world.run_ms(1_000);
-    assert_eq!(world.node(0).counters().txs_accepted, 1);
-    assert!(world.shard.txs.is_empty());
-    world.run_ms(2_000);
-    assert_eq!(world.shard.txs, [txid]);
-    assert_eq!(world.node(0).counters().txs_received, 1);
-    // Sent again by another client: nothing happens.
-    world.run_ms(1_000);
-    assert_eq!(world.hub.as_ref().unwrap().counters().txs_submitted, 1);
-}
-
-#[test]
-fn a_refused_transaction_is_never_announced() {
-    let mut world = World::one(120, Keep::Last(10));
-    let refuse = breakwater::stub::node::Refuse(std::sync::Arc::new(|_| true));
-    world.node(0).options_mut().refuse = Some(refuse);
-    ready(&mut world);
-    let mut rng = SmallRng::seed_from_u64(1);
-    let (_, wtxid) = submit(&mut world, &mut rng);
-    world.run(Duration::from_secs(70));
-    assert!(world.shard.txs.is_empty());
-    assert!(world.events.contains(&HubEvent::TxRefused { wtxid }));
-    assert_eq!(world.node(0).counters().txs_received, 1);
-}
-
-#[test]
-fn transactions_wait_for_a_node_that_is_away() {
-    let mut world = World::one(120, Keep::Last(10));
-    ready(&mut world);
-    let mut rng = SmallRng::seed_from_u64(1);
-    let tx = world.node(0).chain_mut().make_tx(&mut rng, 300).unwrap();
-    let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
-    world.kill_node(0);
-    world.client_says(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
-    world.run(Duration::from_secs(5));
-    assert!(world.shard.txs.is_empty());
-    world.start_node(0);
-    world.until("acceptance", 60, |w| w.shard.txs == [txid]);
-}
-
-#[test]
-fn a_transaction_the_node_had_already_is_found_by_asking() {
-    let mut world = World::one(120, Keep::Last(10));
-    world.node(0).options_mut().mempool = false;
-    let mut rng = SmallRng::seed_from_u64(1);
-    let tx = world.node(0).chain_mut().make_tx(&mut rng, 300).unwrap();
-    let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
-    world.node(0).chain_mut().accept_tx(&tx).unwrap();
-    ready(&mut world);
-    world.client_says(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
-    world.until("acceptance", 20, |w| w.shard.txs == [txid]);
 }
 
 #[test]

@@ -8,6 +8,8 @@
 
 #[path = "shard/end.rs"]
 mod end;
+#[path = "shard/filters.rs"]
+mod filters;
 #[path = "shard/rig.rs"]
 mod rig;
 #[path = "shard/script.rs"]
@@ -22,7 +24,7 @@ use breakwater::stub::MAGIC;
 use breakwater::wire::{Hash, Inv, InvKind, Message, parse, write};
 use bytes::Bytes;
 
-use rig::{HEIGHT, Manner, PLAIN, Rig, config, extents, tx_news, version};
+use rig::{Manner, PLAIN, Rig, config, extents, tx_news, version};
 
 fn message(command: &str, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -186,8 +188,8 @@ fn troubles_of_the_kernel_are_counted_and_reported() {
 
 #[test]
 fn long_messages_beyond_the_budget_end_their_sender() {
-    // The least that can be configured: one such message fits, two do not.
-    let budget = 8_000_000;
+    // The least that can be configured: one such message fits into the half that messages in parts may use, two do not.
+    let budget = 16_000_000;
     let mut rig = Rig::with(ShardConfig { buffer_budget: budget, ..config() });
     let (first, second, other) = (rig.client(PLAIN), rig.client(PLAIN), rig.client(PLAIN));
     let long = message("block", &vec![0; MAX_MESSAGE]);
@@ -261,6 +263,22 @@ fn a_getdata_is_answered_in_its_order_however_late() {
     let commands: Vec<&str> = told.iter().map(|(command, _)| command.as_str()).collect();
     assert_eq!(commands, ["block", "notfound", "pong"]);
     assert_eq!(hashes("notfound", &told[1].1), [[9; 32], unknown.txid]);
+    rig.finish();
+}
+
+#[test]
+fn notfound_follows_a_getdata_that_ends_with_a_file() {
+    let mut rig = Rig::new();
+    let client = rig.client(PLAIN);
+    let old = *rig.chain.at(2).unwrap().hash();
+    rig.send(client, &getdata(&[(InvKind::WitnessBlock, [9; 32]), (InvKind::WitnessBlock, old)]));
+    let (to, want) = rig.want();
+    assert_eq!(want, Want::Block(old));
+    rig.answer(to, extents(&[rig.chain.at(2).unwrap().message().to_vec()]));
+    let told = rig.messages(client);
+    let commands: Vec<&str> = told.iter().map(|(command, _)| command.as_str()).collect();
+    assert_eq!(commands, ["block", "notfound"]);
+    assert_eq!(hashes("notfound", &told[1].1), [[9; 32]]);
     rig.finish();
 }
 
@@ -370,59 +388,6 @@ fn who_is_far_behind_hears_of_the_tip() {
     rig.finish();
 }
 
-#[test]
-fn a_client_with_filters_hears_when_the_filter_is_here() {
-    let mut rig = Rig::new();
-    let light = rig.client(PLAIN);
-    let mut ask = Vec::new();
-    let tip = rig.chain.tip_hash();
-    write::filter_request(&mut ask, MAGIC, "getcfheaders", 0, &tip);
-    rig.send(light, &ask);
-    assert_eq!(rig.commands(light), ["cfheaders"]);
-    rig.mine_unfiltered();
-    rig.settle();
-    assert!(rig.messages(light).is_empty(), "its filter cannot be had yet");
-    rig.tell(ToShard::FiltersTo(HEIGHT + 1));
-    rig.settle();
-    assert_eq!(rig.commands(light), ["inv"]);
-    rig.finish();
-}
-
-#[test]
-fn a_request_for_a_filter_waits_for_it() {
-    let mut rig = Rig::new();
-    let light = rig.client(PLAIN);
-    let tip = rig.mine_unfiltered();
-    rig.settle();
-    rig.messages(light);
-    let mut ask = Vec::new();
-    write::filter_request(&mut ask, MAGIC, "getcfilters", HEIGHT + 1, &tip);
-    rig.send(light, &ask);
-    rig.advance(3);
-    assert!(rig.heard.iter().all(|entry| !matches!(entry, ToHub::Want { .. })), "asked too early");
-    rig.tell(ToShard::FiltersTo(HEIGHT + 1));
-    rig.settle();
-    let (to, want) = rig.want();
-    assert_eq!(want, Want::Filters { start: HEIGHT + 1, stop: HEIGHT + 1 });
-    let filter = rig.chain.tip().cfilter_message().clone();
-    rig.answer(to, Answer::Bytes(filter));
-    assert!(rig.commands(light).contains(&"cfilter".to_owned()));
-    // One that never comes is given up without an answer, and the client is read again.
-    let tip = rig.mine_unfiltered();
-    rig.settle();
-    rig.messages(light);
-    let mut ask = Vec::new();
-    write::filter_request(&mut ask, MAGIC, "getcfilters", HEIGHT + 2, &tip);
-    ask.extend(ping(3));
-    rig.send(light, &ask);
-    rig.advance(10);
-    assert!(rig.messages(light).is_empty());
-    rig.advance(10);
-    assert_eq!(rig.commands(light), ["pong"]);
-    assert_eq!(rig.counters().wants_missing, 1);
-    rig.finish();
-}
-
 // ---- transactions of clients ---------------------------------------------------------------------------
 
 #[test]
@@ -442,10 +407,10 @@ fn a_transaction_reaches_the_hub_once() {
 fn memory_per_client() {
     let text = client_sizes().map(|(what, bytes)| format!("{what}: {bytes}")).join("\n");
     insta::assert_snapshot!(text, @r"
-    client: 80
-    table slot: 96
+    client: 88
+    table slot: 104
     timer entry: 8
-    only while active: 240
+    only while active: 248
     ");
 }
 
@@ -471,4 +436,94 @@ fn a_stream_may_come_in_any_pieces() {
         assert_eq!(commands[end..], ["pong", "addr", "pong"], "in pieces of {piece}");
         rig.finish();
     }
+}
+
+// ---- what a client cannot do to the others -------------------------------------------------------------
+
+#[test]
+fn who_takes_nothing_gives_way_when_the_buffers_are_used_up() {
+    let mut rig = Rig::with(ShardConfig { buffer_budget: 16_000_000, ..config() });
+    let old = *rig.chain.at(2).unwrap().hash();
+    let long = message("block", &vec![7; MAX_MESSAGE]);
+    let greedy: Vec<u32> = (0..6).map(|_| rig.client(PLAIN)).collect();
+    for &client in &greedy {
+        rig.hold(client, true);
+        rig.send(client, &getdata(&[(InvKind::WitnessBlock, old)]));
+        let (to, _) = rig.want();
+        rig.answer(to, Answer::Bytes(long.clone().into()));
+    }
+    let honest = rig.client(PLAIN);
+    assert!(rig.shard.core().buffer_bytes() > 16_000_000);
+    rig.advance(5);
+    assert!(rig.ends(End::Stalled) >= 3, "{}", rig.ends(End::Stalled));
+    assert!(rig.shard.core().buffer_bytes() <= 16_000_000, "{}", rig.shard.core().buffer_bytes());
+    rig.send(honest, &ping(1));
+    assert_eq!(rig.commands(honest), ["pong"]);
+    for client in greedy {
+        rig.hold(client, false);
+    }
+    rig.finish();
+}
+
+#[test]
+fn an_announcement_repeated_keeps_nobody_else_from_being_asked() {
+    let mut rig = Rig::new();
+    let (loud, other) = (rig.client(PLAIN), rig.client(PLAIN));
+    let mut inv = Vec::new();
+    let entry = Inv { kind: InvKind::Wtx, hash: tx_news(9).wtxid };
+    write::inventory(&mut inv, MAGIC, "inv", std::iter::once(entry));
+    for _ in 0..10 {
+        rig.send(loud, &inv);
+        rig.settle();
+    }
+    rig.send(other, &inv);
+    rig.settle();
+    assert_eq!(rig.counters().tx_inv_passed, 2, "each announcer once");
+    rig.finish();
+}
+
+#[test]
+fn a_client_without_headers_is_led_on_by_the_tip() {
+    let mut rig = Rig::on(config(), {
+        let mut chain = breakwater::stub::StubChain::new(3, 1_690_000_000);
+        chain.grow(700, 1_690_100_000);
+        chain
+    });
+    let client = rig.client(PLAIN);
+    let mut request = Vec::new();
+    let genesis = *rig.chain.at(0).unwrap().hash();
+    write::locator(&mut request, MAGIC, "getblocks", [genesis].iter(), &[0; 32]);
+    rig.send(client, &request);
+    let told = rig.messages(client);
+    assert_eq!(told.len(), 1);
+    // The 500th block is the last of the answer: once it is fetched, the tip is named.
+    let last = *rig.chain.at(500).unwrap().hash();
+    rig.send(client, &getdata(&[(InvKind::WitnessBlock, last)]));
+    let (to, _) = rig.want();
+    rig.answer(to, Answer::Bytes(message("block", b"the 500th").into()));
+    let told = rig.messages(client);
+    let tip = rig.chain.tip_hash();
+    let inv = told.iter().find(|(command, _)| command == "inv").unwrap();
+    assert!(inv.1.ends_with(&tip), "the tip is named");
+    assert!(told.iter().any(|(command, _)| command == "block"));
+    rig.finish();
+}
+
+#[test]
+fn a_changed_fee_filter_is_told_to_everybody() {
+    let mut rig = Rig::new();
+    let clients: Vec<u32> = (0..100).map(|_| rig.client(PLAIN)).collect();
+    let services = breakwater::wire::Services::NETWORK;
+    let policy = breakwater::link::Policy { services, fee_filter: 5_000, mempool: false };
+    rig.tell(ToShard::Policy(policy.clone().into()));
+    rig.settle();
+    for &client in &clients {
+        let told = rig.messages(client);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((told[0].0.as_str(), &told[0].1[..]), ("feefilter", &5_000u64.to_le_bytes()[..]));
+    }
+    rig.tell(ToShard::Policy(policy.into()));
+    rig.settle();
+    assert!(clients.iter().all(|&client| rig.messages(client).is_empty()), "only when it changes");
+    rig.finish();
 }

@@ -89,3 +89,13 @@ impl Wake {
         self.0.as_raw_fd()
     }
 }
+
+/// CPU time of a process, user and system, with its threads that have ended (utime and stime of /proc/PID/stat).
+pub(crate) fn process_cpu(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; fields are counted behind it, the state being the first.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    // USER_HZ is 100 on every architecture the kernel still serves.
+    Some(Duration::from_millis(ticks * 10))
+}

@@ -45,8 +45,8 @@ faults! {
     BadTx = "bad_tx";
     /// An answer to nothing: pong with another nonce, `blocktxn`, filters.
     UnrequestedAnswer = "unrequested_answer";
-    /// More addresses than the token bucket allows.
-    AddrRate = "addr_rate";
+    /// Addresses a client offers: not taken up, because we give out siblings and what the node told us.
+    UnwantedAddr = "unwanted_addr";
     /// A second `getaddr` on one connection.
     SecondGetAddr = "second_getaddr";
     /// An inv of a transaction from a client that said it relays none, or beyond what is remembered.

@@ -111,6 +111,8 @@ pub const LINK_PER_TURN: usize = 256;
 pub const REPLY_SOFT_LIMIT: usize = 64 * 1024;
 /// Bytes read from a segment and sent at a time while a block or filters are served.
 pub const FILE_CHUNK: usize = 128 * 1024;
+/// A send above this counts as large: it is the first to give way when the buffers are used up.
+pub const LARGE_SEND: usize = 8 * 1024;
 /// Bytes of buffers for replies, segments and reassembly a shard may have in use; a client that needs
 /// one when there is none waits. 64 MiB are 512 clients each in the middle of a file chunk.
 pub const BUFFER_BUDGET: usize = 64 * 1024 * 1024;
@@ -169,6 +171,9 @@ pub const MAX_WAITING_TX: usize = 10_000;
 pub const MAX_WAITING_TX_BYTES: usize = 50_000_000;
 /// A submitted transaction neither heard back nor confirmed after this counts as refused.
 pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A submitted transaction that nothing was heard of after this is given to another node, too: the first may have a link
+/// that is half dead. Long after a healthy node has announced it, and after more than one probe.
+pub const SUBMIT_ELSEWHERE: Duration = Duration::from_secs(VERDICT_TIMEOUT.as_secs() / 2);
 /// Verdicts on clients' transactions that are remembered, so that none is submitted again at once.
 pub const MAX_RECENT_VERDICTS: usize = 50_000;
 /// After this a transaction that was refused (or accepted and gone since) may be submitted again.

@@ -225,6 +225,14 @@ fn show_plan(args: PlanArgs) -> Result<(), Failure> {
         config.buffer_bytes as u64,
     );
     print!("{}", plan.table());
+    let (limit, each) = (run::file_limit()?, u64::from(config.clients_per_shard()));
+    if each > limit {
+        let shards = u64::from(config.max_clients).div_ceil(limit.max(1));
+        println!(
+            "this host's limit of open files is {limit}, a shard needs {each}: raise it (ulimit -n, LimitNOFILE=), \
+             or use --shards {shards}"
+        );
+    }
     Ok(())
 }
 

@@ -14,12 +14,13 @@ use crate::wire::{self, Hash};
 #[derive(Debug)]
 pub(super) struct Log {
     addresses: Arc<[SocketAddr]>,
+    ready: bool,
 }
 
 impl Log {
     /// `addresses`: where clients connect, for the line that says so.
     pub(super) fn new(addresses: Arc<[SocketAddr]>) -> Log {
-        Log { addresses }
+        Log { addresses, ready: false }
     }
 }
 
@@ -32,10 +33,15 @@ impl Observer for Log {
             }
             HubEvent::NodeDown { node, kind, reason, refused } => {
                 let kind = kind.label();
-                if *refused {
-                    tracing::warn!(event = %"node_left", %node, kind, reason, "node left");
-                } else {
-                    tracing::info!(event = %"node_down", %node, kind, reason, "node lost");
+                match (*refused, self.ready) {
+                    (true, _) => tracing::warn!(event = %"node_left", %node, kind, reason, "node left"),
+                    (false, true) => {
+                        tracing::warn!(event = %"node_down", %node, kind, reason, "no link to the node")
+                    }
+                    (false, false) => tracing::warn!(
+                        event = %"node_down", %node, kind, reason,
+                        "no link to the node: clients are accepted when one answers"
+                    ),
                 }
             }
             HubEvent::Tip { height, hash } => {
@@ -58,6 +64,7 @@ impl Observer for Log {
     }
 
     fn ready(&mut self, height: u32, hash: &Hash) {
+        self.ready = true;
         let listen = self.addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
         tracing::info!(event = %"ready", %listen, height, hash = wire::display(hash), "clients are accepted");
     }

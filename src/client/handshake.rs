@@ -42,6 +42,7 @@ pub(super) fn on_version<A>(
     if version.relay {
         client.flags |= Flags::ASKED_RELAY | Flags::RELAY;
     }
+    client.flags.set(Flags::PROMISED_ALL, greeting.services.contains(Services::NETWORK));
     let magic = greeting.magic;
     let ours = Version {
         version: PROTOCOL_VERSION,
@@ -67,7 +68,8 @@ pub(super) fn on_verack<A>(client: &mut Client<A>, greeting: &Greeting<'_>, out:
     client.flags |= Flags::READY;
     // Low bandwidth: blocks come from the node; we only say that we speak compact blocks.
     write::send_cmpct(out, greeting.magic, false, 2);
-    if greeting.fee_filter > 0 && client.is(Flags::RELAY) {
+    // Also for those who want no transactions: it says which ones they may send.
+    if greeting.fee_filter > 0 {
         write::fee_filter(out, greeting.magic, greeting.fee_filter);
     }
 }

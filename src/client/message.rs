@@ -128,8 +128,7 @@ pub fn handle<'a, A>(
             client.flags |= Flags::ADDRESSES_GIVEN;
             Effect::GetAddr
         }
-        // Addresses of clients are not taken up: we give out siblings and what the node told us.
-        Message::Addr(..) | Message::AddrV2(..) => Effect::None,
+        Message::Addr(..) | Message::AddrV2(..) => Effect::Fault(Fault::UnwantedAddr),
         Message::Mempool => Effect::Mempool,
         Message::Bloom => return Err(End::BloomNotServed),
         Message::BlockTxn(_)

@@ -44,6 +44,8 @@ bitflags::bitflags! {
         const MID_MESSAGE = 1 << 15;
         /// It waits in one of the shard's queues (hub congested, no buffer).
         const QUEUED = 1 << 16;
+        /// It was promised every block (NETWORK) in our `version`.
+        const PROMISED_ALL = 1 << 18;
         /// fRelay was set in `version`.
         const ASKED_RELAY = 1 << 17;
     }
@@ -103,6 +105,8 @@ pub struct Client<A> {
     pub send_begun: u32,
     /// When the message in parts was begun.
     pub message_begun: u32,
+    /// Height behind the last hash of our answer to its last getblocks; 0 when that has been followed up.
+    pub continue_at: u32,
     /// Nonce of the outstanding ping.
     pub ping_nonce: u64,
     /// Lowest fee rate it wants to hear of, satoshi per 1,000 virtual bytes.
@@ -139,6 +143,7 @@ impl<A> Client<A> {
             pinged: now,
             send_begun: now,
             message_begun: now,
+            continue_at: 0,
             ping_nonce: 0,
             fee_filter: 0,
             active: None,

@@ -112,7 +112,8 @@ impl Config {
             let nearest = known
                 .iter()
                 .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
-            let hint = nearest.map_or(String::new(), |n| format!(", did you mean `{n}`?"));
+            let near = nearest.filter(|n| strsim::jaro_winkler(n, key) > 0.6);
+            let hint = near.map_or(String::new(), |n| format!(", did you mean `{n}`?"));
             return Err(ConfigError::UnknownKey { key: one_line(key), hint });
         }
         let network_given = given.contains_key("network");
@@ -139,7 +140,7 @@ impl Config {
             max_per_address: keys.integer("max_per_address", 0, u64::from(u32::MAX))? as u32,
             tx_interval: Duration::from_millis(keys.integer("tx_interval_ms", 0, 60_000)?),
             mempool_bytes: keys.integer("mempool_mb", 1, 1 << 20)? as usize * 1_000_000,
-            buffer_bytes: keys.integer("buffer_mb", 8, 1 << 20)? as usize * 1_000_000,
+            buffer_bytes: keys.integer("buffer_mb", 16, 1 << 20)? as usize * 1_000_000,
             allow_mempool: keys.flag("allow_mempool")?,
             siblings: keys.addresses("siblings")?,
             user_agent: keys.string("user_agent", "a name")?,
@@ -162,6 +163,16 @@ impl Config {
                 value: one_line(&format!("\"{bad}\"")),
                 expected: "HOST:PORT".into(),
             });
+        }
+        for (n, node) in config.nodes.iter().enumerate() {
+            let value = format!("\"{node}\"");
+            if config.nodes[..n].contains(node) {
+                return Err(ConfigError::Value { key: "nodes", value, expected: "each node once".into() });
+            }
+            if node.parse::<SocketAddr>().is_ok_and(|at| config.listen.contains(&at)) {
+                let expected = "a full node, not the relay's own listen address".into();
+                return Err(ConfigError::Value { key: "nodes", value, expected });
+            }
         }
         Ok(config)
     }
@@ -194,8 +205,10 @@ impl Config {
 /// Most clients when the operator has named no number.
 pub const DEFAULT_CLIENTS: u32 = 100_000;
 
-const _: () =
-    assert!(8_000_000 > MAX_MESSAGE + FILE_CHUNK, "the least buffer_mb carries the largest message");
+const _: () = assert!(
+    16_000_000 > 3 * MAX_MESSAGE + FILE_CHUNK,
+    "the least buffer_mb carries the largest message in its half"
+);
 
 fn shards(asked: u64) -> usize {
     match asked {
@@ -369,7 +382,8 @@ mod tests {
                 "listen = [\"localhost\"]",
                 "configuration key `listen` is \"localhost\", expected a list of ADDRESS:PORT, IPv6 addresses in brackets",
             ),
-            ("\"a\\nb\" = 1", "configuration key `a\\nb` is unknown, did you mean `shards`?"),
+            ("\"a\\nb\" = 1", "configuration key `a\\nb` is unknown"),
+            ("nodes = [\"a:1\", \"a:1\"]", "configuration key `nodes` is \"a:1\", expected each node once"),
             ("nodes = [\"nowhere\"]", "configuration key `nodes` is \"nowhere\", expected HOST:PORT"),
         ] {
             assert_eq!(load(text).unwrap_err(), want);

@@ -55,7 +55,7 @@ pub fn plan(max_clients: u64, shards: u64, mempool_bytes: u64, buffer_bytes: u64
         row("hashes of transactions seen, per shard", shards, SEEN_TX as u64 * 2 * 20),
         row("index of announced transactions, per shard", shards, TX_LOG as u64 * 2 * 48),
         row("bytes of announced transactions, shared", 1, TX_LOG_BYTES as u64),
-        row("mempool, shared with the announced", 1, mempool_bytes + mempool_bytes / 2),
+        row("mempool with its indexes (half as much again), shared", 1, mempool_bytes + mempool_bytes / 2),
         row("recent blocks, shared", crate::base::limits::RECENT_BLOCKS as u64, 2 * 4_000_000),
         row("indexes of the chain (2,000,000 headers; records are mapped)", 2_000_000, 8),
     ];

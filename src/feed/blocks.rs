@@ -35,6 +35,9 @@ pub struct Announcement {
     pub alone: bool,
 }
 
+/// Hashes remembered beyond the log, 32 KB: a client whose link stalls asks late for what it heard of long ago.
+const MAX_PAST: usize = 16 * BLOCK_LOG;
+
 /// An announcement made before: cursor, end, message, `alone`.
 type Made = (u32, u32, Option<Bytes>, bool);
 
@@ -43,6 +46,8 @@ type Made = (u32, u32, Option<Bytes>, bool);
 pub struct BlockLog {
     magic: Magic,
     entries: VecDeque<Arc<BlockNews>>,
+    /// Hashes of those that have fallen off, the oldest first; at most `MAX_PAST`.
+    past: VecDeque<Hash>,
     /// Number of the next entry.
     head: u32,
     /// Every block up to this height has its filter here.
@@ -54,7 +59,14 @@ pub struct BlockLog {
 impl BlockLog {
     /// An empty log.
     pub fn new(magic: Magic) -> BlockLog {
-        BlockLog { magic, entries: VecDeque::new(), head: 0, filters_to: 0, made: [None, None, None] }
+        BlockLog {
+            magic,
+            entries: VecDeque::new(),
+            past: VecDeque::new(),
+            head: 0,
+            filters_to: 0,
+            made: [None, None, None],
+        }
     }
 
     /// Where a new client begins.
@@ -69,7 +81,10 @@ impl BlockLog {
             self.head = self.head.wrapping_add(1);
         }
         while self.entries.len() > BLOCK_LOG {
-            self.entries.pop_front();
+            self.past.extend(self.entries.pop_front().map(|news| news.hash));
+        }
+        while self.past.len() > MAX_PAST {
+            self.past.pop_front();
         }
         // Only the newest keep their bytes here, so that the log bounds memory; the rest is in the store.
         let old = self.entries.len().saturating_sub(RECENT_BLOCKS);
@@ -118,7 +133,7 @@ impl BlockLog {
 
     /// True exactly when the block was announced lately, be it that it has left the best chain since.
     pub fn has_announced(&self, hash: &Hash) -> bool {
-        self.entries.iter().any(|e| e.hash == *hash)
+        self.entries.iter().any(|e| e.hash == *hash) || self.past.contains(hash)
     }
 
     /// What a client at `cursor` is told so that it reaches `to` (the head, or the filtered one).

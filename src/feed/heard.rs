@@ -29,19 +29,20 @@ impl Heard {
         Heard { young: HashMap::new(), old: HashMap::new(), most }
     }
 
-    /// A client has this transaction.
-    pub fn add(&mut self, hash: &Hash, client: ClientId) {
+    /// A client has this transaction. False when it had said so before.
+    pub fn add(&mut self, hash: &Hash, client: ClientId) -> bool {
         if self.young.len() >= self.most {
             self.old = std::mem::take(&mut self.young);
         }
         let clients = self.young.entry(*hash).or_default();
         if clients.ids.contains(&Some(client)) {
-            return;
+            return false;
         }
         if let Some(place) = clients.ids.get_mut(usize::from(clients.len)) {
             *place = Some(client);
             clients.len += 1;
         }
+        true
     }
 
     /// Takes out the clients that have this transaction.

@@ -202,6 +202,15 @@ impl Chain {
         self.index.get(hash).copied().or_else(|| self.frozen.height(hash))
     }
 
+    /// Height of the last block of the best chain in the branch that ends in a known block.
+    pub fn fork_height(&self, hash: &Hash) -> Option<u32> {
+        let mut at = *hash;
+        while let Some(side) = self.sides.get(&at) {
+            at = previous(&side.header);
+        }
+        self.best_height(&at)
+    }
+
     /// Hash at a height of the best chain.
     pub fn best_hash(&self, height: u32) -> Option<&Hash> {
         match height.checked_sub(self.frozen.len()) {

@@ -2,7 +2,8 @@
 //!
 //! Serves getdata, rebuilds compact blocks and answers `mempool`. Validates nothing: what is inserted has been accepted by
 //! a node. Bounded by bytes, by age, and emptied by confirmation; a transaction that a block or a newer
-//! transaction contradicts leaves with its descendants. Knows no clock: the instant is an argument.
+//! transaction contradicts leaves with its descendants. Those of blocks that left the best chain come back quietly: they are
+//! served, but count as unheard until a node names them again. Knows no clock: the instant is an argument.
 //!
 //! Invariants: `by_txid`, `by_wtxid` and `order` name every entry of `slots` and nothing else; `spenders` names for every
 //! input of every entry that entry (no two entries spend the same output); `bytes` is the sum of the entries' lengths.
@@ -36,6 +37,8 @@ pub struct Entry {
     pub time: Instant,
     /// The client it came from, if from one of ours.
     pub origin: Option<ClientRef>,
+    /// True exactly when it came back from a block that left the best chain, and no node has named it since.
+    pub unheard: bool,
     /// Position in the order of coming.
     seq: u64,
 }
@@ -107,6 +110,8 @@ pub enum InsertError {
 pub struct MempoolCounters {
     /// Inserted.
     pub inserted: u64,
+    /// Taken back from a block that left the best chain.
+    pub returned: u64,
     /// Not inserted because it was there.
     pub duplicate: u64,
     /// Not inserted because it did not decode or was larger than the whole mempool.
@@ -193,6 +198,17 @@ impl Mempool {
         }
     }
 
+    /// True exactly when a node has named the transaction of an inventory entry since it was last confirmed.
+    pub fn is_heard(&self, inv: &Inv) -> bool {
+        self.get(inv).is_some_and(|entry| !entry.unheard)
+    }
+
+    /// A node has named a transaction; true when it had come back unheard.
+    pub fn hear(&mut self, wtxid: &Hash) -> bool {
+        let entry = self.by_wtxid.get(wtxid).and_then(|key| self.slots.get_mut(*key));
+        entry.is_some_and(|entry| std::mem::take(&mut entry.unheard))
+    }
+
     /// Every transaction, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.order.values().filter_map(|key| self.slots.get(*key))
@@ -253,15 +269,38 @@ impl Mempool {
             let Some(key) = self.order.values().next().copied() else { break };
             self.remove(key, GoneReason::Evicted, &mut gone);
         }
-        let seq = self.next_seq;
+        let (message, unheard) = (message.clone(), false);
+        self.put(&tx, Entry { txid, wtxid, message, time: now, origin, unheard, seq: 0 });
+        Ok(Inserted { txid, wtxid, new: true, gone })
+    }
+
+    /// Takes back a transaction of a block that left the best chain, as a whole `tx` message with witness. Nothing leaves
+    /// for it: false when it is here, contradicts what is here, does not decode, or the bytes do not suffice.
+    pub fn give_back(&mut self, now: Instant, message: Bytes) -> bool {
+        let Ok(tx) = unframe(&message).and_then(|(_, payload)| Tx::parse(payload)) else { return false };
+        let (txid, wtxid) = (tx.txid(), tx.wtxid());
+        if self.by_txid.contains_key(&txid)
+            || self.bytes + message.len() > self.most
+            || tx.spends().any(|spent| self.spenders.contains_key(&spent))
+        {
+            return false;
+        }
+        let message = message.clone();
+        self.put(&tx, Entry { txid, wtxid, message, time: now, origin: None, unheard: true, seq: 0 });
+        self.counters.returned += 1;
+        true
+    }
+
+    /// Enters what fits and contradicts nothing, as the newest.
+    fn put(&mut self, tx: &Tx<'_>, entry: Entry) {
+        let (txid, wtxid, seq) = (entry.txid, entry.wtxid, self.next_seq);
         self.next_seq += 1;
-        self.bytes += size;
-        let key = self.slots.insert(Entry { txid, wtxid, message: message.clone(), time: now, origin, seq });
+        self.bytes += entry.message.len();
+        let key = self.slots.insert(Entry { seq, ..entry });
         self.by_txid.insert(txid, key);
         self.by_wtxid.insert(wtxid, key);
         self.order.insert(seq, key);
         self.spenders.extend(tx.spends().map(|spent| (spent, key)));
-        Ok(Inserted { txid, wtxid, new: true, gone })
     }
 
     /// A block has come: its transactions leave as confirmed, those that spend what it spends leave as conflicts with all

@@ -91,7 +91,7 @@ pub enum Break {
         missing: &'static str,
     },
     /// No `verack` in time.
-    #[error("no verack within {} s (a node without free slots closes or stays silent)", HANDSHAKE_TIMEOUT.as_secs())]
+    #[error("no answer to version (is it the node's P2P port, on this network, with a free slot?)")]
     HandshakeTimeout,
     /// No byte after a ping or a question.
     #[error("silent for {} s", NODE_TIMEOUT.as_secs())]

@@ -5,7 +5,7 @@
 //!   received -> waiting -> submitted -> accepted (heard on a second link, or in a block)
 //!                  ^           |    \-> refused (rejected, or no verdict in VERDICT_TIMEOUT)
 //!                  \-----------/        waiting too long: refused too
-//!                all links lost
+//!         put back: its links are lost
 //! ```
 //!
 //! - `wanted`: who announced what, who is asked
@@ -17,7 +17,7 @@
 //! mempool before it calls [`Submissions::announced`], and chooses the link.
 //!
 //! ## Invariants
-//! - A transaction is given out by `to_submit` once, until `links_lost` or its verdict has been forgotten.
+//! - A transaction is given out by `to_submit` once, until `put_back` or its verdict has been forgotten.
 //! - What `received` answered with `New` leaves by `accepted`, or as [`Refused`] from `tick` or `rejected`: never silently.
 //! - Every table is bounded by [`Bounds`], and what does not fit is counted.
 
@@ -113,7 +113,7 @@ pub struct Submission {
 pub enum RefusedWhy {
     /// The node said so.
     Rejected,
-    /// No verdict within `VERDICT_TIMEOUT` of its submission.
+    /// No verdict within `VERDICT_TIMEOUT` of its submission to the last node.
     NoVerdict,
     /// No node within `WAITING_TX_EXPIRY`.
     NoNode,
@@ -180,7 +180,9 @@ pub struct SubmissionCounters {
     pub full: u64,
     /// Given to a node.
     pub submitted: u64,
-    /// Put back because all links were lost before a verdict.
+    /// Given to another node, too.
+    pub handed_on: u64,
+    /// Put back because every link they were submitted over was lost before a verdict.
     pub put_back: u64,
     /// Accepted by a node.
     pub accepted: u64,
@@ -288,9 +290,15 @@ impl Submissions {
         self.custody.rejected(now, hash, &mut self.counters)
     }
 
-    /// Every link to every node is gone: what has no verdict waits again, in its old order. Gives how many.
-    pub fn links_lost(&mut self) -> usize {
-        self.custody.links_lost(&mut self.counters)
+    /// A submitted transaction without verdict goes to another node, too: the verdict's time begins anew.
+    pub fn handed_on(&mut self, now: Instant, wtxid: &Hash) -> Option<Submission> {
+        self.custody.handed_on(now, wtxid, &mut self.counters)
+    }
+
+    /// The links to all nodes that were given the transaction are gone: without verdict it waits again, in its old
+    /// order. False when it was not submitted.
+    pub fn put_back(&mut self, wtxid: &Hash) -> bool {
+        self.custody.put_back(wtxid, &mut self.counters)
     }
 
     /// Time passes: silent clients are left for other announcers, late transactions are given up.

@@ -43,6 +43,8 @@ impl Doorbell {
     /// The sleeper's side: announces sleep. The queue must be looked at once more after this.
     pub fn will_sleep(&self) {
         self.0.sleeping.store(true, Ordering::SeqCst);
+        // The look at the queue that follows is an ordinary load: it must not be taken before the store is seen.
+        std::sync::atomic::fence(Ordering::SeqCst);
     }
 
     /// The sleeper's side: awake again.

@@ -43,6 +43,8 @@ pub(super) struct Active {
     pub(super) extents: Box<[Extent]>,
     pub(super) extent: usize,
     pub(super) offset: u32,
+    /// Bytes counted as held for it: answers of the hub, entries of a getdata.
+    pub(super) held: usize,
     /// A read of a chunk is outstanding.
     pub(super) reading: bool,
     /// A chunk read while a send was outstanding.

@@ -9,6 +9,7 @@ use crate::base::limits::SWEEP_PER_TURN;
 use crate::client::Flags;
 use crate::feed::Form;
 use crate::io::Payload;
+use crate::wire::write;
 
 /// Where a sweep stands.
 #[derive(Debug, Default)]
@@ -50,6 +51,27 @@ impl Core {
             self.sweep_blocks();
         } else if self.tx_sweep.is_running() {
             self.sweep_txs();
+        } else if self.fee_sweep.is_running() {
+            self.sweep_fees();
+        }
+    }
+
+    /// The node takes other fees than before: clients are told, or a wallet that was told of a node's first sync (which takes
+    /// none) would hold its transactions back for good.
+    fn sweep_fees(&mut self) {
+        let (end, magic, rate) = (self.clients.end(), self.config.magic, self.policy.fee_filter);
+        let Some(first) = self.fee_sweep.at else { return };
+        let last = end.min(first.saturating_add(SWEEP_PER_TURN as u32));
+        for slot in first..last {
+            if let Some((id, client)) = self.clients.at(slot)
+                && client.is(Flags::READY)
+            {
+                self.push_message(id, |out| write::fee_filter(out, magic, rate));
+            }
+        }
+        self.fee_sweep.at = Some(last);
+        if last >= end {
+            self.fee_sweep.finish();
         }
     }
 

@@ -56,8 +56,11 @@ impl Core {
     }
 
     /// `getblocks`: up to 500 hashes behind the fork, to `stop`.
-    pub(super) fn get_blocks(&mut self, locator: HashList<'_>, stop: &Hash, out: &mut Vec<u8>) {
-        let view = &self.view;
+    ///
+    /// When the answer stops short of our tip, an inv of the tip follows once its last block has been fetched: that is what
+    /// makes a client without headers (bitcoinj) ask for the next 500, as with Bitcoin Core.
+    pub(super) fn get_blocks(&mut self, id: ClientId, locator: HashList<'_>, stop: &Hash, out: &mut Vec<u8>) {
+        let view = self.view.clone();
         let first = view.find_fork(locator) + 1;
         let end = view.height(stop).unwrap_or(u32::MAX).min(view.tip_height());
         let last = end.min(first + MAX_GETBLOCKS as u32 - 1);
@@ -70,6 +73,9 @@ impl Core {
             .collect();
         write::inventory(out, self.config.magic, "inv", invs.into_iter());
         self.counters.served_local += 1;
+        if let Some(client) = self.clients.get_mut(id) {
+            client.continue_at = if last < end { last + 1 } else { 0 };
+        }
     }
 
     /// `getcfilters`: passed to the hub, which knows where filters lie.

@@ -28,6 +28,12 @@ pub(super) type Client = client::Client<Active>;
 
 const _: () = assert!(size_of::<Client>() <= 96);
 
+/// Large sends looked at in a turn, and remembered at most before those that are over are swept out.
+const RELIEF_PER_TURN: usize = 64;
+const LARGE_SENDS: usize = 65_536;
+/// Seconds a large send may take when the buffers are used up.
+const PRESSED_SECS: u32 = 2;
+
 /// What a shard is told at its start.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {
@@ -85,6 +91,10 @@ pub struct Core {
     pub(super) filters_promised: bool,
     /// The `addr` and `addrv2` messages that answer getaddr.
     pub(super) addresses: (Bytes, Bytes),
+    /// Bytes of messages in parts.
+    pub(super) inputs: usize,
+    /// Large sends in the order they began, with those that are over until they come to the front.
+    pub(super) large_sends: VecDeque<(ClientId, u32)>,
     pub(super) ops: Vec<Op>,
     /// Entries for the hub that found its queue full.
     pub(super) outbox: VecDeque<ToHub>,
@@ -105,6 +115,7 @@ pub struct Core {
     pub(super) next_want: u32,
     pub(super) block_sweep: super::announce::Sweep,
     pub(super) tx_sweep: super::announce::Sweep,
+    pub(super) fee_sweep: super::announce::Sweep,
     pub(super) next_seal: Instant,
     pub(super) next_report: Instant,
     pub(super) more_timers: bool,
@@ -150,6 +161,8 @@ impl Core {
             pool: Pool::default(),
             counters: Counters::default(),
             addresses: (Bytes::new(), Bytes::new()),
+            inputs: 0,
+            large_sends: VecDeque::new(),
             ops: Vec::new(),
             outbox: VecDeque::new(),
             pushed: false,
@@ -163,6 +176,7 @@ impl Core {
             next_want: 0,
             block_sweep: Default::default(),
             tx_sweep: Default::default(),
+            fee_sweep: Default::default(),
             more_timers: false,
             listening: Listening::No,
             draining: None,
@@ -213,6 +227,7 @@ impl Core {
         self.wake_queued();
         self.sweep();
         self.run_timers();
+        self.relieve();
         self.watch_room();
         self.report(kernel);
         self.drain(kernel);
@@ -223,8 +238,11 @@ impl Core {
 
     /// When the shard must run again though nothing happens.
     pub(super) fn next_wake(&self, now: Instant) -> Instant {
-        let busy =
-            self.mail > 0 || self.more_timers || self.block_sweep.is_running() || self.tx_sweep.is_running();
+        let busy = self.mail > 0
+            || self.more_timers
+            || self.block_sweep.is_running()
+            || self.tx_sweep.is_running()
+            || self.fee_sweep.is_running();
         if busy {
             return now;
         }
@@ -346,12 +364,44 @@ impl Core {
     }
 
     pub(super) fn give_active(&mut self, mut active: Box<Active>) {
-        self.pool.give(std::mem::take(&mut active.input));
+        self.pool.release(std::mem::take(&mut active.held));
+        let input = std::mem::take(&mut active.input);
+        self.give_input(input);
         self.pool.give(std::mem::take(&mut active.pending));
         self.pool.give(active.chunk.take().unwrap_or_default());
         active.reset();
         if self.spare.len() < 1_024 {
             self.spare.push(active);
+        }
+    }
+
+    /// Gives back the memory of a message in parts.
+    pub(super) fn give_input(&mut self, input: Vec<u8>) {
+        self.inputs = self.inputs.saturating_sub(input.capacity());
+        self.pool.give(input);
+    }
+
+    /// Frees memory that clients hold by not taking what they asked for, and forgets sends that are over. Deadlines of
+    /// minutes are for a shard with room: when the budget is used up, two seconds are enough.
+    fn relieve(&mut self) {
+        for _ in 0..RELIEF_PER_TURN {
+            let Some((id, begun)) = self.large_sends.front().copied() else { return };
+            let open =
+                self.clients.get_mut(id).is_some_and(|c| c.is(Flags::SENDING) && c.send_begun == begun);
+            if open {
+                let patient = self.pool.out() <= self.config.buffer_budget;
+                if patient || self.now.secs() < begun.saturating_add(PRESSED_SECS) {
+                    break;
+                }
+                self.end(id, End::Stalled);
+            }
+            self.large_sends.pop_front();
+        }
+        if self.large_sends.len() > LARGE_SENDS {
+            let clients = &mut self.clients;
+            self.large_sends.retain(|(id, begun)| {
+                clients.get_mut(*id).is_some_and(|c| c.is(Flags::SENDING) && c.send_begun == *begun)
+            });
         }
     }
 

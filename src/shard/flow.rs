@@ -6,7 +6,7 @@
 
 use super::active::{Active, Waiting};
 use super::core::{Client, Core};
-use crate::base::limits::{FILE_CHUNK, HEADER_LEN, MAX_MESSAGE, REPLY_SOFT_LIMIT};
+use crate::base::limits::{FILE_CHUNK, HEADER_LEN, LARGE_SEND, MAX_MESSAGE, REPLY_SOFT_LIMIT};
 use crate::base::{ClientId, End};
 use crate::client::{Effect, Flags, handle};
 use crate::io::{BufferId, IoEnd, Op, Payload};
@@ -14,6 +14,9 @@ use crate::wire::{Step, parse, split};
 
 /// Input that waits in a client beyond this must fit the shard's budget, or the client ends.
 const FREE_INPUT: usize = 64 * 1024;
+/// An answer in memory goes out in slices of this size: whole for the ring (256 KiB pieces), and 2.2 KB/s are enough
+/// to take one in time.
+const SEND_SLICE: usize = 256 * 1024;
 /// Clients that may wait for the hub before reading stops.
 pub(super) const OUTBOX_SOFT: usize = 1_024;
 
@@ -51,7 +54,9 @@ impl Core {
         if bytes.is_empty() {
             return Ok(());
         }
-        let over = self.pool.out() > self.config.buffer_budget;
+        // Messages in parts may use half of the budget: what is being served needs the other.
+        let over =
+            self.inputs > self.config.buffer_budget / 2 || self.pool.out() > 2 * self.config.buffer_budget;
         let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
         let active = match &mut client.active {
             Some(active) => active,
@@ -59,12 +64,14 @@ impl Core {
         };
         if active.input.capacity() == 0 {
             active.input = self.pool.take();
+            self.inputs += active.input.capacity();
         }
         if over && active.input.len() + bytes.len() > FREE_INPUT {
             return Err(End::NoBuffer);
         }
         let before = active.input.capacity();
         active.input.extend_from_slice(bytes);
+        self.inputs += active.input.capacity() - before;
         self.pool.grown(before, &active.input);
         Ok(())
     }
@@ -115,7 +122,7 @@ impl Core {
             Effect::Ready => self.handshake_done(id),
             Effect::Pinged => self.counters.pings_answered += 1,
             Effect::GetHeaders { locator, stop } => self.get_headers(id, locator, &stop, out),
-            Effect::GetBlocks { locator, stop } => self.get_blocks(locator, &stop, out),
+            Effect::GetBlocks { locator, stop } => self.get_blocks(id, locator, &stop, out),
             Effect::GetData(list) => return self.get_data(id, list, out),
             Effect::GetBlockTxn { block, indexes } => return self.get_block_txn(id, &block, indexes, out),
             Effect::GetCFilters { start, stop } => return self.get_filters(id, start, &stop),
@@ -138,7 +145,9 @@ impl Core {
                 break;
             }
             if client.is(Flags::MID_MESSAGE) {
-                self.stream(id);
+                if !self.send_ready(id) {
+                    self.stream(id);
+                }
                 break;
             }
             if self.send_pending(id) || self.announce_block(id) {
@@ -157,6 +166,12 @@ impl Core {
 
     /// Queues a message of ours that is no reply: it goes out between messages as soon as nothing else does.
     pub(super) fn push_message(&mut self, id: ClientId, fill: impl FnOnce(&mut Vec<u8>)) {
+        self.after_request(id, fill);
+        self.flow(id);
+    }
+
+    /// As `push_message`, from within a request: it goes out when `flow` comes to it.
+    pub(super) fn after_request(&mut self, id: ClientId, fill: impl FnOnce(&mut Vec<u8>)) {
         let fresh = match self.active(id) {
             Some(active) if active.pending.capacity() == 0 => self.pool.take(),
             Some(_) => Vec::new(),
@@ -169,7 +184,6 @@ impl Core {
         let before = active.pending.capacity();
         fill(&mut active.pending);
         self.pool.grown(before, &active.pending);
-        self.flow(id);
     }
 
     fn send_pending(&mut self, id: ClientId) -> bool {
@@ -186,8 +200,8 @@ impl Core {
     fn serve(&mut self, id: ClientId) -> Result<bool, End> {
         let congested = self.is_congested();
         let Some(active) = self.clients.get_mut(id).and_then(|c| c.active.as_mut()) else { return Ok(false) };
-        if let Some(bytes) = active.ready.take() {
-            self.send(id, Payload::Shared(bytes));
+        if active.ready.is_some() {
+            self.send_ready(id);
             return Ok(false);
         }
         if active.is_streaming() {
@@ -230,7 +244,7 @@ impl Core {
                 input.drain(..used);
                 active.input = input;
             }
-            None => self.pool.give(input),
+            None => self.give_input(input),
         }
         result.map(|used| used > 0)
     }
@@ -250,6 +264,9 @@ impl Core {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.flags |= Flags::SENDING;
         client.send_begun = self.now.secs();
+        if payload.as_slice().len() > LARGE_SEND {
+            self.large_sends.push_back((id, client.send_begun));
+        }
         self.ops.push(Op::Send { client: id, conn: client.conn, payload });
     }
 
@@ -270,6 +287,22 @@ impl Core {
             Err(IoEnd::Closed | IoEnd::Reset) => self.end(id, End::Reset),
             Err(IoEnd::Error(_)) => self.end(id, End::SendError),
         }
+    }
+
+    /// Sends the next slice of an answer in memory; false when there is none. In slices, so that a slow reader's
+    /// deadline is per slice and not for a whole block.
+    fn send_ready(&mut self, id: ClientId) -> bool {
+        let Some(client) = self.clients.get_mut(id) else { return false };
+        let Some(ready) = client.active.as_mut().map(|a| &mut a.ready) else { return false };
+        let slice = match ready {
+            Some(bytes) if bytes.len() > SEND_SLICE => Some(bytes.split_to(SEND_SLICE)),
+            _ => ready.take(),
+        };
+        let more = ready.is_some();
+        let Some(slice) = slice else { return false };
+        client.flags.set(Flags::MID_MESSAGE, more);
+        self.send(id, Payload::Shared(slice));
+        true
     }
 
     /// Sends the next chunk of the files being served: reads it first, or waits for a buffer.
@@ -341,6 +374,9 @@ impl Core {
     /// Gives back what the client does not need any more, and asks for bytes when it can take some.
     fn settle(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
+        if let Some(active) = client.active.as_mut().filter(|a| a.held > 0 && !a.is_busy()) {
+            self.pool.release(std::mem::take(&mut active.held));
+        }
         if client.active.as_ref().is_some_and(|a| a.is_idle())
             && let Some(active) = client.active.take()
         {

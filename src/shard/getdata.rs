@@ -37,6 +37,10 @@ impl Core {
             active.entries.extend_from_slice(rest);
             active.entries_at = 0;
             active.not_found.extend_from_slice(&not_found);
+            // Each entry that is left may end as one not found.
+            let held = 2 * rest.len();
+            active.held += held;
+            self.pool.hold(held);
         }
         not_found.clear();
         self.not_found = not_found;
@@ -135,10 +139,15 @@ impl Core {
         ) else {
             return Ok(Served::NotFound);
         };
-        let limited = !self.policy.services.contains(Services::NETWORK);
+        // A client that was promised every block is not blamed when the node that has them is away for long.
+        let promised = self.clients.get_mut(id).is_some_and(|c| c.is(Flags::PROMISED_ALL));
+        let limited = !promised && !self.policy.services.contains(Services::NETWORK);
         // Two blocks of grace for blocks that come while the request travels, as Bitcoin Core gives.
         if limited && depth > LIMITED_BLOCKS + 2 {
             return Err(End::TooDeep);
+        }
+        if height.is_some_and(|height| height > 0) {
+            self.continue_blocks(id, height.unwrap_or(0));
         }
         let compact = inv.kind == InvKind::CompactBlock && depth <= MAX_CMPCTBLOCK_DEPTH;
         match (recent, inv.kind) {
@@ -154,6 +163,17 @@ impl Core {
             _ => self.want(id, Want::Block(inv.hash), Some(inv)),
         }
         Ok(Served::Later)
+    }
+
+    /// After the last block of a getblocks answer that stopped short of our tip, the tip is named by inv.
+    fn continue_blocks(&mut self, id: ClientId, height: u32) {
+        let (magic, tip) = (self.config.magic, self.view.tip_hash());
+        let Some(client) = self.clients.get_mut(id).filter(|c| c.continue_at == height + 1) else { return };
+        client.continue_at = 0;
+        self.after_request(id, |out| {
+            let entry = Inv { kind: InvKind::Block, hash: tip };
+            write::inventory(out, magic, "inv", std::iter::once(entry));
+        });
     }
 
     /// `getblocktxn`: from a recent block, at most ten deep; a deeper one is given in full (BIP152).

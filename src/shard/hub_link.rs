@@ -48,6 +48,9 @@ impl Core {
             ToShard::Answer { client, id, answer } => self.answered(client, id, answer),
             ToShard::Policy(policy) => {
                 self.filters_promised |= policy.services.contains(Services::COMPACT_FILTERS);
+                if policy.fee_filter != self.policy.fee_filter {
+                    self.fee_sweep.start();
+                }
                 self.policy = policy;
             }
             ToShard::Addresses { addr, addrv2 } => self.addresses = (addr, addrv2),
@@ -97,6 +100,8 @@ impl Core {
         };
         match answer {
             Answer::Bytes(bytes) => {
+                active.held += bytes.len();
+                self.pool.hold(bytes.len());
                 let stripped = entry.is_some_and(|inv| inv.kind == InvKind::Tx);
                 active.ready = Some(if stripped { strip(&bytes) } else { bytes });
             }

@@ -57,6 +57,16 @@ impl Pool {
         self.out = self.out + buffer.capacity() - before.min(buffer.capacity());
     }
 
+    /// Counts bytes held for a client outside the pool's buffers.
+    pub fn hold(&mut self, bytes: usize) {
+        self.out += bytes;
+    }
+
+    /// They are gone.
+    pub fn release(&mut self, bytes: usize) {
+        self.out = self.out.saturating_sub(bytes);
+    }
+
     /// Takes a buffer back.
     pub fn give(&mut self, mut buffer: Vec<u8>) {
         let capacity = buffer.capacity();

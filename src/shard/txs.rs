@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::core::Core;
 use super::flow::OUTBOX_SOFT;
-use crate::base::limits::{ANNOUNCERS_PER_SHARD, MAX_TX_ANNOUNCEMENTS};
+use crate::base::limits::{ANNOUNCERS_PER_SHARD, MAX_TX_ANNOUNCEMENTS, MAX_TX_IN_FLIGHT};
 use crate::base::{ClientId, Fault};
 use crate::feed::Seen;
 use crate::link::{AskTx, ToHub};
@@ -16,11 +16,17 @@ impl Core {
         let (mut passed, mut heard) = (0, 0);
         for inv in list.iter().filter(|inv| inv.kind.is_tx()) {
             let mark = self.seen.mark(&inv.hash);
+            let mut again = false;
             if self.txs.get(&inv.hash).is_none() && heard < MAX_TX_ANNOUNCEMENTS {
                 heard += 1;
-                self.heard.add(&inv.hash, id);
+                again = !self.heard.add(&inv.hash, id);
             }
-            if mark == Seen::RECEIVED || mark >= ANNOUNCERS_PER_SHARD || self.txs.get(&inv.hash).is_some() {
+            // Who repeats itself is no further announcer: it must not keep others from being asked.
+            if again
+                || mark == Seen::RECEIVED
+                || mark >= ANNOUNCERS_PER_SHARD
+                || self.txs.get(&inv.hash).is_some()
+            {
                 self.counters.tx_inv_known += 1;
                 continue;
             }
@@ -81,7 +87,12 @@ impl Core {
         if self.clients.get_mut(ask.client).is_none() {
             return self.tell_hub(ToHub::TxNotFound { client: ask.client, inv: ask.inv });
         }
-        self.asked.entry(ask.client).or_default().push(ask.inv);
+        // The hub asks another announcer after a minute and says nothing: the oldest questions are its forgotten ones.
+        let asked = self.asked.entry(ask.client).or_default();
+        if asked.len() >= MAX_TX_IN_FLIGHT {
+            asked.remove(0);
+        }
+        asked.push(ask.inv);
         let magic = self.config.magic;
         // What is announced by txid is asked for with its witness.
         let kind = if ask.inv.kind == InvKind::Tx { InvKind::WitnessTx } else { ask.inv.kind };

@@ -45,6 +45,8 @@ pub struct World {
     pub chains: Vec<Option<StubChain>>,
     pub options: Options,
     links: BTreeMap<LinkId, usize>,
+    /// The oldest link of this node, its main one, carries no transactions to it any more.
+    pub half_dead: Option<usize>,
     pub now: Instant,
     pub shard: Shard,
     pub ready: Option<(u32, Hash)>,
@@ -81,6 +83,7 @@ impl World {
             chains: chains.into_iter().map(Some).collect(),
             options,
             links: BTreeMap::new(),
+            half_dead: None,
             now: Instant(1),
             shard: Shard::default(),
             ready: None,
@@ -254,6 +257,7 @@ impl World {
                 self.links.insert(link, n);
                 self.give(Input::Connected { link });
             }
+            Output::Send { link, bytes } if self.is_swallowed(link, &bytes) => {}
             Output::Send { link, bytes } => {
                 if let Some(node) = self.links.get(&link).and_then(|n| self.nodes[*n].as_mut()) {
                     node.received(now, PeerId(link.0), &bytes);
@@ -271,6 +275,11 @@ impl World {
             }
             Output::Event(event) => self.events.push(event),
         }
+    }
+
+    fn is_swallowed(&self, link: LinkId, bytes: &[u8]) -> bool {
+        let main = self.links.iter().find(|(_, n)| Some(**n) == self.half_dead).map(|(link, _)| *link);
+        main == Some(link) && matches!(&bytes[4..7], b"inv" | b"tx\0")
     }
 
     fn node_output(&mut self, output: NodeOutput) {

@@ -121,6 +121,17 @@ impl Rig {
         self.tell(ToShard::Chain { view, blocks: blocks.into() });
     }
 
+    /// Another branch of `blocks` blocks from `depth` below the tip takes over, with its filters.
+    pub fn reorganise(&mut self, depth: u32, blocks: u32) {
+        let fork = self.chain.height() - depth;
+        let parent = *self.chain.at(fork).expect("a block").hash();
+        self.chain.mine_on(&parent, blocks, 1_690_300_000).expect("a known parent");
+        self.tell(ToShard::FiltersTo(fork));
+        self.publish(fork + 1);
+        self.tell(ToShard::FiltersTo(self.chain.height()));
+        self.settle();
+    }
+
     fn news(&self, height: u32) -> Arc<BlockNews> {
         let message = self.chain.at(height).expect("a block").message().clone();
         Arc::new(compact::news(message, height, MAGIC, 5).expect("a valid block"))

@@ -434,7 +434,9 @@ impl Relay {
                 Output::Connect { link, node } => self.connect(link, &node),
                 Output::Send { link, bytes } => {
                     if let Some(tcp) = self.links.get(&link) {
-                        self.ears.entry(link).or_default().hear(self.net.borrow().now(), &bytes, truth)?;
+                        if let Some(ear) = self.ears.get_mut(&link) {
+                            ear.hear(self.net.borrow().now(), &bytes, truth)?;
+                        }
                         self.net.borrow_mut().send(*tcp, HUB, &bytes);
                     }
                 }
@@ -483,6 +485,7 @@ impl Relay {
             self.net.borrow_mut().connect(HUB, To::Actor(FIRST_NODE + number), ([127, 0, 0, 1], 2).into());
         self.note(format_args!("hub connects {} to node {number} = net {tcp}", link.0));
         self.links.insert(link, tcp);
+        self.ears.insert(link, Ear::new(number as u32));
         self.by_tcp.insert(tcp, link);
         self.connecting.insert(link, self.now().0 + CONNECT_TIMEOUT);
     }

@@ -22,8 +22,8 @@ pub struct Truth {
     served: BTreeSet<Hash>,
     /// Times a link between the hub and a node was lost, hub restarts included.
     pub link_losses: u64,
-    /// For each transaction submitted to a node, `link_losses` when it last was, and when that was.
-    submitted: BTreeMap<Hash, (u64, Instant)>,
+    /// For each transaction and node it was submitted to, `link_losses` when it last was, and when that was.
+    submitted: BTreeMap<(Hash, u32), (u64, Instant)>,
 }
 
 impl Truth {
@@ -79,21 +79,21 @@ impl Truth {
     }
 
     /// The hub hands a transaction to a node. After `RECENT_VERDICT_TIME` it may have forgotten that it did.
-    pub fn submit(&mut self, now: Instant, wtxid: Hash) -> Result<(), String> {
-        match self.submitted.insert(wtxid, (self.link_losses, now)) {
-            Some((losses, at)) if losses == self.link_losses && now.since(at) < RECENT_VERDICT_TIME => {
-                Err(format!("transaction {} submitted twice without a link loss", short(&wtxid)))
-            }
+    pub fn submit(&mut self, now: Instant, node: u32, wtxid: Hash) -> Result<(), String> {
+        match self.submitted.insert((wtxid, node), (self.link_losses, now)) {
+            Some((losses, at)) if losses == self.link_losses && now.since(at) < RECENT_VERDICT_TIME => Err(
+                format!("transaction {} submitted to node {node} twice without a link loss", short(&wtxid)),
+            ),
             _ => Ok(()),
         }
     }
 
     /// True exactly when a node has been given the transaction; it may have refused it (a parent it does not know).
     pub fn is_submitted(&self, wtxid: &Hash) -> bool {
-        self.submitted.contains_key(wtxid)
+        self.submitted.range((*wtxid, 0)..=(*wtxid, u32::MAX)).next().is_some()
     }
 
-    /// Number of transactions submitted.
+    /// Number of submissions, each node apart.
     pub fn submissions(&self) -> usize {
         self.submitted.len()
     }

@@ -3,6 +3,7 @@
 mod alloc;
 mod fanout;
 mod idle;
+mod node_cpu;
 mod ping;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +33,8 @@ enum Command {
     Idle(idle::Args),
     /// Allocations of a shard per message in steady state.
     Alloc(alloc::Args),
+    /// CPU of the node behind (needs BITCOIND and a release build of the relay).
+    NodeCpu(node_cpu::Args),
     /// Shards in a process of their own, for `idle`.
     #[command(hide = true)]
     Shards(idle::ShardsArgs),
@@ -58,6 +61,7 @@ pub fn main() -> Outcome {
         Command::Ping(args) => ping::run(args),
         Command::Idle(args) => idle::run(args),
         Command::Alloc(args) => alloc::run(args),
+        Command::NodeCpu(args) => node_cpu::run(args),
         Command::Shards(args) => idle::shards(args),
     }
 }

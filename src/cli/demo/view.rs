@@ -60,7 +60,10 @@ impl View {
         if self.drawn > 0 {
             put_raw(&format!("\x1b[{}A\x1b[J", self.drawn));
         }
+        // Without wrapping: a line that is too long for the terminal is cut, or the next drawing would begin too low.
+        put_raw("\x1b[?7l");
         put(&lines);
+        put_raw("\x1b[?7h");
         self.drawn = lines.len();
     }
 

@@ -86,6 +86,14 @@ impl Hub {
         };
         let hash = sha256d(header);
         let known = self.chain.contains(&hash);
+        if hash == self.chain.tip().1
+            && self.nodes.of(link).is_some_and(|n| self.nodes.list[n].best != Some(hash))
+        {
+            // Announced before it was validated: whether this node has it, too, its headers say a moment later.
+            let at = self.now + VOUCH_FIRST;
+            self.headers_due.entry(link).or_insert(at);
+            self.wake_at(at);
+        }
         if self.blocks.early.0.contains_key(&hash) || self.keeper.has(&Piece::Block(hash)) {
             return Ok(());
         }

@@ -259,10 +259,14 @@ counters! {
     txs_not_asked;
     /// Transactions received from nodes.
     txs_received;
+    /// Transactions of blocks that left the best chain, back in the mempool.
+    txs_returned;
     /// Transactions announced to shards.
     txs_announced;
     /// Transactions of clients handed to a node.
     txs_submitted;
+    /// Of these, handed to another node, too, because nothing was heard of them.
+    txs_handed_on;
     /// Transactions of clients that a node accepted.
     txs_accepted;
     /// Transactions of clients without acceptance in time.

@@ -1,8 +1,11 @@
 //! Compact filters and their headers (BIP157), from nodes that serve them.
 //!
 //! Filter headers come for the whole chain, filters for the kept window. A node indexes a new block a moment after it
-//! has announced it, so near the tip a question without answer is repeated after 100 ms, doubling to 1 s. Each filter is
-//! checked against its hash, each hash against the chain of filter headers.
+//! has announced it, so near the tip a question without answer is repeated after 100 ms, doubling to 1 s. A question that
+//! reaches beyond the index gets no answer at all, so each time it is repeated for half of the range: blocks may come
+//! faster than they are indexed. Each filter is checked against its hash, each hash against the chain of filter headers.
+//!
+//! Invariant: no node is asked for anything up to a block that it has not said to have: it would drop the link.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -46,6 +49,10 @@ pub(super) struct Filters {
     pause: Duration,
     /// Since when the node owes the newest ones; another is asked after `NODE_TIMEOUT`.
     tries: u32,
+    /// Blocks whose filter headers are asked for at a time: half as many after no answer, twice as many after one.
+    span: u32,
+    /// Who gave filter headers last: its index has passed them.
+    giver: Option<LinkId>,
     /// What the shards were told by `FiltersTo`.
     pub(super) told: Option<u32>,
 }
@@ -60,6 +67,8 @@ impl Filters {
             planned: false,
             pause: FILTER_RETRY_FIRST,
             tries: 0,
+            span: MAX_CFHEADERS,
+            giver: None,
             told: None,
         }
     }
@@ -94,13 +103,34 @@ impl Hub {
         self.filters.planned = true;
     }
 
+    /// Filter headers have come that the questions near the tip do not reach: blocks that came while no node was there, or
+    /// faster than they were indexed.
+    fn plan_more(&mut self, start: u32, stop: u32) {
+        let tip = self.chain.tip().0;
+        let start = start.max(self.keeper.window_start(tip));
+        if !self.filters.planned || (tip - stop < NEAR && stop - start.min(stop) < NEAR) {
+            return;
+        }
+        for height in start..=stop {
+            match self.filters.todo.back_mut() {
+                Some((first, last)) if *last + 1 == height && height - *first < FILTERS_PER_REQUEST => {
+                    *last += 1
+                }
+                _ => self.filters.todo.push_back((height, height)),
+            }
+        }
+    }
+
     /// A branch took over: answers under way may belong to the old one.
     pub(super) fn filters_reorg(&mut self, fork: u32) {
         let filters = &mut self.filters;
-        for job in [&mut filters.headers, &mut filters.tip, &mut filters.window] {
-            if job.is_some_and(|j| j.stop > fork) {
-                *job = None;
-            }
+        for job in [&mut filters.headers, &mut filters.tip] {
+            job.take_if(|j| j.stop > fork);
+        }
+        if let Some(job) = filters.window.take_if(|j| j.stop > fork)
+            && job.start <= fork
+        {
+            filters.todo.push_front((job.start, fork));
         }
         filters.pause = FILTER_RETRY_FIRST;
         filters.tries = 0;
@@ -112,20 +142,24 @@ impl Hub {
         let known = self.chain.filters_to();
         let next = known.map_or(0, |to| to + 1);
         if self.filters.headers.is_none() && next <= tip {
-            let stop = tip.min(next + MAX_CFHEADERS - 1);
+            let stop = tip.min(next + self.filters.span - 1);
             self.filters.headers = self.filter_job("getcfheaders", next, stop);
             // The filters of a new block are asked for in the same breath; they arrive behind their headers.
-            if self.filters.headers.is_some() && tip - next < NEAR && self.filters.tip.is_none() {
-                self.filters.tip = self.filter_job("getcfilters", next, tip);
+            if let Some(job) = self.filters.headers
+                && tip - next < NEAR
+                && self.filters.tip.is_none()
+            {
+                self.filters.tip = self.filter_job("getcfilters", next, job.stop);
             }
         }
+        // The index has passed what there are filter headers for, wherever the tip is by now.
         if self.filters.tip.is_none()
-            && next > tip
-            && let Some(first) = (tip.saturating_sub(NEAR - 1)..=tip).find(|h| !self.filter_here(*h))
+            && let Some(to) = known.filter(|to| tip - to < NEAR)
+            && let Some(first) = (to.saturating_sub(NEAR - 1)..=to).find(|h| !self.filter_here(*h))
         {
-            self.filters.tip = self.filter_job("getcfilters", first, tip);
+            self.filters.tip = self.filter_job("getcfilters", first, to);
         }
-        if next > tip && !self.filters.planned {
+        if known.is_some_and(|to| tip - to < NEAR) && !self.filters.planned {
             self.plan_filters();
         }
         if self.filters.window.is_none()
@@ -147,21 +181,30 @@ impl Hub {
     }
 
     fn filter_job(&mut self, command: &str, start: u32, stop: u32) -> Option<Job> {
-        let link = self.filter_source()?;
+        let (link, stop) = self.filter_source(start, stop)?;
         let stop_hash = *self.chain.best_hash(stop)?;
         self.send(link, |out, magic| write::filter_request(out, magic, command, start, &stop_hash));
-        let near = self.chain.tip().0.saturating_sub(stop) < NEAR && stop - start < NEAR;
+        let near = self.chain.tip().0.saturating_sub(stop) < NEAR || self.filters.span < NEAR;
+        let near = near && stop - start < NEAR;
         let deadline = self.now + if near { self.filters.pause } else { NODE_TIMEOUT };
         self.wake_at(deadline);
         Some(Job { link, start, stop, stop_hash, next: start, deadline })
     }
 
-    /// A synced node with filters; another one after it has owed an answer for long.
-    pub(super) fn filter_source(&self) -> Option<LinkId> {
+    /// A synced node with filters that has most of the range, and the end of what it has; another one after it has owed
+    /// an answer for long.
+    fn filter_source(&self, start: u32, stop: u32) -> Option<(LinkId, u32)> {
         let able = self.nodes.list.iter().enumerate().filter(|(_, node)| node.synced && node.has_filters());
-        let links: Vec<LinkId> = able.filter_map(|(i, _)| self.nodes.ask_link(i)).collect();
+        let able: Vec<(LinkId, u32)> =
+            able.filter_map(|(i, _)| Some((self.nodes.ask_link(i)?, self.has_up_to(i)))).collect();
+        let stop = able.iter().map(|(_, to)| *to).max()?.min(stop);
+        let links: Vec<LinkId> =
+            able.into_iter().filter(|(_, to)| *to >= stop).map(|(link, _)| link).collect();
         // Twenty tries of up to a second are NODE_TIMEOUT.
-        links.get((self.filters.tries / 20) as usize % links.len().max(1)).copied()
+        let turn = (self.filters.tries / 20) as usize;
+        let giver = self.filters.giver.filter(|giver| turn == 0 && links.contains(giver));
+        let link = giver.or_else(|| links.get(turn % links.len().max(1)).copied())?;
+        (start <= stop).then_some((link, stop))
     }
 
     /// True exactly when the filter at a height of the best chain can be given without the node.
@@ -188,8 +231,12 @@ impl Hub {
             .add_filter_records(job.start, *previous, stop, hashes.iter())
             .map_err(|error| Break::Filters(error.to_string()))?;
         self.counters.filter_headers += hashes.len() as u64;
-        self.filters.pause = FILTER_RETRY_FIRST;
-        self.filters.tries = 0;
+        let filters = &mut self.filters;
+        filters.pause = FILTER_RETRY_FIRST;
+        filters.tries = 0;
+        filters.span = (filters.span * 2).min(MAX_CFHEADERS);
+        filters.giver = Some(link);
+        self.plan_more(job.start, job.stop);
         let at = self.now;
         self.wake_at(at);
         self.pump_filters();
@@ -302,6 +349,7 @@ impl Hub {
             repeated += 1;
             // The filters asked for in the same breath will not come either.
             filters.tip = None;
+            filters.span = (filters.span / 2).max(1);
         }
         repeated += u64::from(filters.tip.take_if(late).is_some());
         if repeated > 0 {

@@ -63,7 +63,15 @@ impl Hub {
         } else if asked.is_some() {
             self.node_synced(node);
         }
+        // The node may be the first with filters that has them this far.
+        self.pump_filters();
         Ok(())
+    }
+
+    /// Highest block of our best chain that a node has said to have.
+    pub(super) fn has_up_to(&self, node: usize) -> u32 {
+        let best = self.nodes.list.get(node).and_then(|node| node.best);
+        best.and_then(|best| self.chain.fork_height(&best)).unwrap_or(0)
     }
 
     /// Headers that do not connect: a new branch, or a node that is ahead of what we have asked for.
@@ -124,6 +132,7 @@ impl Hub {
         if change.fork_height < self.frozen_len() {
             self.flush_store();
         }
+        self.txs_disconnected(&change.disconnected);
         self.blocks_connected(change, link);
         self.publish();
         self.pump_filters();

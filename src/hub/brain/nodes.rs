@@ -47,7 +47,7 @@ pub(super) struct Node {
     pub(super) headers_asked: Option<Instant>,
     /// `headers` messages in a row that did not connect.
     pub(super) strays: u32,
-    /// The last header it gave or announced.
+    /// The last block of its chain that it vouched for: by a header, or by inv of a block we know.
     pub(super) best: Option<Hash>,
     /// Blocks asked of it and not here.
     pub(super) blocks_in_flight: usize,
@@ -250,6 +250,8 @@ impl Hub {
             node.synced = false;
             node.headers_asked = None;
             node.strays = 0;
+            // It may come back with another chain.
+            node.best = None;
         }
         let event = HubEvent::NodeDown { node: node.addr.clone(), kind: link.kind, reason, refused };
         self.counters.links_lost += 1;

@@ -2,31 +2,38 @@
 //!
 //! A client's transaction goes to one node over its main link. It counts as accepted when it is heard by inv on any link
 //! (a node never announces it on the link it came from), when a node gives it (a node that had it already announces
-//! nothing, so it is asked on the ear after `PROBE_FIRST`), or when a block contains it.
+//! nothing, so it is asked on the ear after `PROBE_FIRST`), or when a block contains it. While nothing is heard it goes to
+//! one more node after each `SUBMIT_ELSEWHERE`; the verdict's time begins anew then.
+//!
+//! Invariants: over one link a transaction is submitted once; `via` has an entry for exactly those that are submitted, with
+//! at least one link, all of them there.
 
 use bytes::Bytes;
 
 use super::{Hub, HubEvent, LinkId, Output};
-use crate::base::limits::{HEADER_LEN, PROBE_FIRST};
+use crate::base::limits::{HEADER_LEN, PROBE_FIRST, SUBMIT_ELSEWHERE};
 use crate::base::{ClientId, ClientRef, Instant};
 use crate::hub::session::LinkKind;
-use crate::hub::submissions::{Ask, Received, Refused};
+use crate::hub::submissions::{Ask, Received, Refused, Submission};
 use crate::link::{AskTx, ToShard};
 use crate::wire::{Hash, Inv, InvKind, InvList, Reader, WireError, tx::strip_tx, write};
 
 /// A client's transaction given to a node.
 #[derive(Debug)]
 pub(super) struct Via {
-    pub(super) link: LinkId,
+    /// The main links it was given over, one per node; the last is the newest.
+    given: Vec<LinkId>,
     txid: Hash,
     /// When a node is asked for it, in case it had it already.
     probe: Instant,
     pause: std::time::Duration,
+    /// When it is given to another node, too.
+    elsewhere: Instant,
 }
 
 impl Hub {
     pub(super) fn client_announces(&mut self, client: ClientRef, inv: Inv) {
-        if self.txs.mempool.get(&inv).is_some() {
+        if self.txs.mempool.is_heard(&inv) {
             return;
         }
         let ask = self.txs.submissions.announced(self.now, client, inv);
@@ -39,7 +46,7 @@ impl Hub {
     }
 
     pub(super) fn client_sends(&mut self, client: ClientRef, txid: Hash, wtxid: Hash, tx: Bytes) {
-        if self.txs.mempool.by_txid(&txid).is_some() {
+        if self.txs.mempool.by_txid(&txid).is_some_and(|entry| !entry.unheard) {
             // Nobody needs to be asked for it any more.
             self.txs.submissions.accepted(self.now, &wtxid);
             return;
@@ -73,40 +80,90 @@ impl Hub {
 
     /// Gives what waits to a node.
     pub(super) fn pump_submissions(&mut self) {
-        let up = |hub: &Hub, synced: bool| {
-            let nodes = 0..hub.nodes.list.len();
-            nodes
-                .filter(|n| hub.nodes.list[*n].synced == synced)
-                .find_map(|n| hub.nodes.ready_link(n, LinkKind::Main))
-        };
-        // A node that has not given its headers may be behind and refuse what it does not yet understand.
-        let Some(link) = up(self, true) else { return };
-        let Some((_, session)) = self.nodes.ready(link) else { return };
-        // Bitcoin Core takes a transaction nobody asked for; bcoin drops the peer that sends one.
-        let (direct, wtxid_relay) =
-            (session.peer().user_agent.starts_with("/Satoshi:"), session.peer().wtxid);
+        let Some(link) = self.submit_link(&[]) else { return };
         while let Some(tx) = self.txs.submissions.to_submit() {
             if !self.txs.submissions.submitted(self.now, &tx.wtxid) {
                 break;
             }
             self.counters.txs_submitted += 1;
-            let via = Via { link, txid: tx.txid, probe: self.now + PROBE_FIRST, pause: PROBE_FIRST };
-            self.wake_at(via.probe);
-            self.txs.via.insert(tx.wtxid, via);
-            self.send(link, |out, magic| match (direct, wtxid_relay) {
-                (true, _) => write::raw(out, magic, "tx", &tx.tx),
-                (false, true) => {
-                    let inv = Inv { kind: InvKind::Wtx, hash: tx.wtxid };
-                    write::inventory(out, magic, "inv", [inv].into_iter());
-                }
-                (false, false) => {
-                    let inv = Inv { kind: InvKind::Tx, hash: tx.txid };
-                    write::inventory(out, magic, "inv", [inv].into_iter());
-                }
-            });
+            self.submit_on(link, &tx);
         }
         let at = self.txs.submissions.next_wake();
         self.wake_at(at);
+    }
+
+    /// The main link of a node that has not been given something yet. A node that has not given its headers may be behind
+    /// and refuse what it does not yet understand.
+    fn submit_link(&self, given: &[LinkId]) -> Option<LinkId> {
+        let nodes = (0..self.nodes.list.len()).filter(|n| self.nodes.list[*n].synced);
+        let mut links = nodes.filter_map(|n| self.nodes.ready_link(n, LinkKind::Main));
+        links.find(|link| !given.contains(link))
+    }
+
+    fn submit_on(&mut self, link: LinkId, tx: &Submission) {
+        let Some((_, session)) = self.nodes.ready(link) else { return };
+        // Bitcoin Core takes a transaction nobody asked for; bcoin drops the peer that sends one.
+        let (direct, wtxid_relay) =
+            (session.peer().user_agent.starts_with("/Satoshi:"), session.peer().wtxid);
+        let (probe, elsewhere) = (self.now + PROBE_FIRST, self.now + SUBMIT_ELSEWHERE);
+        self.wake_at(probe);
+        let fresh = || Via { given: Vec::new(), txid: tx.txid, probe, pause: PROBE_FIRST, elsewhere };
+        let via = self.txs.via.entry(tx.wtxid).or_insert_with(fresh);
+        via.given.push(link);
+        (via.probe, via.pause, via.elsewhere) = (probe, PROBE_FIRST, elsewhere);
+        self.send(link, |out, magic| match (direct, wtxid_relay) {
+            (true, _) => write::raw(out, magic, "tx", &tx.tx),
+            (false, true) => {
+                let inv = Inv { kind: InvKind::Wtx, hash: tx.wtxid };
+                write::inventory(out, magic, "inv", [inv].into_iter());
+            }
+            (false, false) => {
+                let inv = Inv { kind: InvKind::Tx, hash: tx.txid };
+                write::inventory(out, magic, "inv", [inv].into_iter());
+            }
+        });
+    }
+
+    /// What was given over a link that is lost has to be given again, unless another node has it, too.
+    pub(super) fn submissions_link_lost(&mut self, link: LinkId) {
+        let mut back = Vec::new();
+        for (wtxid, via) in &mut self.txs.via {
+            if via.given.contains(&link) {
+                via.given.retain(|given| *given != link);
+                via.elsewhere = self.now;
+                if via.given.is_empty() {
+                    back.push(*wtxid);
+                }
+            }
+        }
+        for wtxid in back {
+            self.txs.via.remove(&wtxid);
+            self.txs.submissions.put_back(&wtxid);
+        }
+        self.pump_submissions();
+        self.hand_on();
+    }
+
+    /// Gives what nothing was heard of to one more node.
+    fn hand_on(&mut self) {
+        let now = self.now;
+        let mut next = Instant::FAR;
+        let mut due = Vec::new();
+        for (wtxid, via) in &mut self.txs.via {
+            if now >= via.elsewhere {
+                due.push((*wtxid, via.given.clone()));
+                // Looked at again: another node may come.
+                via.elsewhere = now + PROBE_FIRST;
+            }
+            next = next.min(via.elsewhere);
+        }
+        self.wake_at(next);
+        for (wtxid, given) in due {
+            let Some(link) = self.submit_link(&given) else { continue };
+            let Some(tx) = self.txs.submissions.handed_on(now, &wtxid) else { continue };
+            self.counters.txs_handed_on += 1;
+            self.submit_on(link, &tx);
+        }
     }
 
     /// A node asks for what was announced to it.
@@ -162,8 +219,9 @@ impl Hub {
         }
     }
 
-    /// Asks on another link for what was submitted and not announced: the node may have had it already.
-    pub(super) fn tick_probes(&mut self) {
+    /// Follows what was submitted and not announced: the node may have had it already, so it is asked on another link.
+    pub(super) fn tick_submitted(&mut self) {
+        self.hand_on();
         let now = self.now;
         let mut due = Vec::new();
         let mut next = Instant::FAR;
@@ -171,7 +229,7 @@ impl Hub {
             if now >= via.probe {
                 via.pause *= 3;
                 via.probe = now + via.pause;
-                due.push((*wtxid, via.txid, via.link));
+                due.extend(via.given.last().map(|link| (*wtxid, via.txid, *link)));
             }
             next = next.min(via.probe);
         }

@@ -85,7 +85,10 @@ impl Hub {
                     ask.push(inv);
                 }
             } else if inv.kind == InvKind::Block {
-                new_block |= !self.chain.contains(&inv.hash);
+                match (self.chain.contains(&inv.hash), self.nodes.of(link)) {
+                    (true, Some(node)) => self.nodes.list[node].best = Some(inv.hash),
+                    _ => new_block = true,
+                }
             }
         }
         if new_block {
@@ -96,7 +99,7 @@ impl Hub {
 
     /// True exactly when the transaction is to be asked for on this link.
     fn tx_is_new(&mut self, link: LinkId, inv: &Inv) -> bool {
-        if self.txs.mempool.get(inv).is_some() {
+        if self.txs.mempool.is_heard(inv) {
             return false;
         }
         if let Some(tx) = self.txs.submissions.accepted(self.now, &inv.hash) {
@@ -162,7 +165,7 @@ impl Hub {
             return;
         };
         self.txs_gone(&gone);
-        if new {
+        if new || self.txs.mempool.hear(&wtxid) {
             self.txs.news.push(Arc::new(TxNews { txid, wtxid, message, origin }));
             self.flush_txs_soon();
         }
@@ -243,6 +246,22 @@ impl Hub {
         }
     }
 
+    /// Blocks have left the best chain: their transactions are unconfirmed again, in the order in which they were confirmed.
+    /// Served, and at hand for the next blocks; announced only when a node does so, because it may not have taken them back.
+    /// What the new branch contains or contradicts leaves with its blocks. Blocks not in memory are passed over.
+    pub(super) fn txs_disconnected(&mut self, blocks: &[Hash]) {
+        for hash in blocks.iter().rev() {
+            self.txs.confirmed.retain(|confirmed| confirmed != hash);
+            let Some(news) = self.blocks.recent.get(hash) else { continue };
+            // All but the coinbase.
+            for tx in (1..news.tx_count()).filter_map(|index| news.tx(index)) {
+                let mut message = Vec::with_capacity(HEADER_LEN + tx.len());
+                write::raw(&mut message, self.magic, "tx", tx);
+                self.counters.txs_returned += u64::from(self.txs.mempool.give_back(self.now, message.into()));
+            }
+        }
+    }
+
     /// A node lacks what it was asked for.
     pub(super) fn on_notfound(&mut self, link: LinkId, list: InvList<'_>) {
         for inv in list.iter() {
@@ -279,12 +298,7 @@ impl Hub {
         for hash in lost {
             self.tx_failed(&hash);
         }
-        // A transaction given to a node that is lost has to be given again.
-        if self.txs.via.values().any(|via| via.link == link) {
-            self.txs.via.clear();
-            self.txs.submissions.links_lost();
-            self.pump_submissions();
-        }
+        self.submissions_link_lost(link);
     }
 
     /// The ear of a node is there: what its mempool holds is asked for, where that is offered (BIP35, BIP111).
@@ -314,7 +328,7 @@ impl Hub {
             self.tx_refused(refused);
         }
         self.pump_submissions();
-        self.tick_probes();
+        self.tick_submitted();
         if now >= self.txs.expire_at {
             self.txs.expire_at = now + EXPIRE_INTERVAL;
             let gone = self.txs.mempool.expire(now);

@@ -256,7 +256,13 @@ impl Hub {
             Key::Block(_) => node.is_up() && (!deep || node.services.contains(Services::NETWORK)),
             Key::Filters(..) => node.has_filters(),
         };
-        let able: Vec<usize> = (0..self.nodes.list.len()).filter(|n| able(&self.nodes.list[*n])).collect();
+        // A node asked for filters up to a block it does not have drops the link (BIP157).
+        let has = |n: usize| match key {
+            Key::Block(_) => true,
+            Key::Filters(_, stop, _) => *stop <= self.has_up_to(n),
+        };
+        let nodes = 0..self.nodes.list.len();
+        let able: Vec<usize> = nodes.filter(|n| able(&self.nodes.list[*n]) && has(*n)).collect();
         able.get(failed % able.len().max(1)).copied()
     }
 

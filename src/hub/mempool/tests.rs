@@ -51,8 +51,33 @@ impl Mempool {
         }
         assert_eq!(spends, self.spenders.len());
         let c = self.counters;
-        assert_eq!(c.inserted, count as u64 + c.confirmed + c.conflict + c.replaced + c.expired + c.evicted);
+        assert_eq!(
+            c.inserted + c.returned,
+            count as u64 + c.confirmed + c.conflict + c.replaced + c.expired + c.evicted
+        );
     }
+}
+
+#[test]
+fn comes_back_quietly_and_displaces_nothing() {
+    let (first, txid, wtxid) = tx(&[([1; 32], 0)], 1, 1, true);
+    let (rival, _, rival_wtxid) = tx(&[([1; 32], 0)], 1, 2, true);
+    let mut pool = Mempool::new(2 * first.len());
+    let inv = Inv { kind: InvKind::Wtx, hash: wtxid };
+    assert!(!pool.give_back(at(0), Bytes::from_static(&[1; 30])), "does not decode");
+    assert!(pool.give_back(at(0), first.clone()) && !pool.give_back(at(0), first.clone()));
+    assert!(pool.get(&inv).is_some() && !pool.is_heard(&inv));
+    assert!(pool.hear(&wtxid) && !pool.hear(&wtxid) && !pool.hear(&rival_wtxid));
+    assert!(pool.is_heard(&inv));
+    assert!(!pool.give_back(at(0), rival.clone()), "contradicts what is here");
+    pool.check();
+    let (second, third) = (tx(&[([2; 32], 0)], 1, 3, true).0, tx(&[([3; 32], 0)], 1, 4, true).0);
+    assert!(pool.give_back(at(0), second));
+    assert!(!pool.give_back(at(0), third), "nothing is evicted for it");
+    assert_eq!((pool.len(), pool.counters().returned, pool.counters().evicted), (2, 2, 0));
+    pool.check();
+    assert_eq!(pool.remove_confirmed(&[txid], &[]).len(), 1);
+    pool.check();
 }
 
 #[test]

@@ -19,7 +19,7 @@ struct Held {
     /// Order of coming; kept when it is put back, so that parents go before children.
     seq: u64,
     came: Instant,
-    /// When it was submitted, if it is.
+    /// When it was submitted, to the last node, if it is.
     submitted: Option<Instant>,
 }
 
@@ -199,16 +199,28 @@ impl Custody {
         self.refuse(now, &wtxid, RefusedWhy::Rejected, counters)
     }
 
-    pub(super) fn links_lost(&mut self, counters: &mut SubmissionCounters) -> usize {
-        let back = std::mem::take(&mut self.submitted);
-        for (_, wtxid) in &back {
-            if let Some(held) = self.held.get_mut(wtxid) {
-                held.submitted = None;
-                self.waiting.insert(held.seq, *wtxid);
-            }
-        }
-        counters.put_back += back.len() as u64;
-        back.len()
+    pub(super) fn handed_on(
+        &mut self,
+        now: Instant,
+        wtxid: &Hash,
+        counters: &mut SubmissionCounters,
+    ) -> Option<Submission> {
+        let held = self.held.get_mut(wtxid)?;
+        let before = held.submitted?;
+        held.submitted = Some(now);
+        self.submitted.remove(&(before, *wtxid));
+        self.submitted.insert((now, *wtxid));
+        counters.handed_on += 1;
+        Some(held.what.clone())
+    }
+
+    pub(super) fn put_back(&mut self, wtxid: &Hash, counters: &mut SubmissionCounters) -> bool {
+        let Some(held) = self.held.get_mut(wtxid) else { return false };
+        let Some(at) = held.submitted.take() else { return false };
+        self.submitted.remove(&(at, *wtxid));
+        self.waiting.insert(held.seq, *wtxid);
+        counters.put_back += 1;
+        true
     }
 
     pub(super) fn tick(&mut self, now: Instant, counters: &mut SubmissionCounters) -> Vec<Refused> {

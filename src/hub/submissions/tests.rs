@@ -158,7 +158,7 @@ fn is_submitted_once_and_accepted_by_either_hash() {
 }
 
 #[test]
-fn links_lost_puts_back_what_has_no_verdict_in_order() {
+fn a_lost_link_puts_back_what_has_no_verdict_in_order() {
     let mut s = Submissions::with_bounds(TINY);
     for n in 1..4 {
         give(&mut s, at(0), 1, n, 10);
@@ -167,7 +167,9 @@ fn links_lost_puts_back_what_has_no_verdict_in_order() {
         assert!(s.submitted(at(u64::from(10 - n)), &wtxid(n)));
     }
     assert!(s.accepted(at(10), &wtxid(2)).is_some());
-    assert_eq!(s.links_lost(), 2);
+    let back = [3, 2, 1].map(|n| s.put_back(&wtxid(n)));
+    assert_eq!(back, [true, false, true]);
+    assert!(!s.put_back(&wtxid(1)), "it waits already");
     assert_eq!((s.held(), s.counters().put_back), ((2, 0), 2));
     assert_eq!(s.to_submit().map(|tx| tx.wtxid), Some(wtxid(1)));
     assert_eq!(s.tick(at(80)), Ticked::default());
@@ -176,6 +178,19 @@ fn links_lost_puts_back_what_has_no_verdict_in_order() {
     assert_eq!((expired.len(), s.counters().no_node), (2, 2));
     // No node has judged it.
     assert_eq!(give(&mut s, at(3_601), 1, 1, 10), Received::New);
+    s.check();
+}
+
+#[test]
+fn what_goes_to_another_node_too_has_its_time_anew() {
+    let mut s = Submissions::with_bounds(TINY);
+    give(&mut s, at(0), 1, 1, 10);
+    assert_eq!(s.handed_on(at(0), &wtxid(1)), None, "no node has it yet");
+    s.submitted(at(5), &wtxid(1));
+    assert!(s.handed_on(at(35), &wtxid(1)).is_some());
+    assert_eq!(s.tick(at(94)), Ticked::default());
+    assert_eq!(s.tick(at(95)).refused.len(), 1);
+    assert_eq!((s.counters().submitted, s.counters().handed_on, s.counters().no_verdict), (1, 1, 1));
     s.check();
 }
 
@@ -310,6 +325,7 @@ enum Step {
     Accepted(u8, bool),
     Rejected(u8),
     LinksLost,
+    HandOn(u8),
     Pass(u64),
 }
 
@@ -321,8 +337,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (who, what.clone(), 1usize..40).prop_map(|(c, n, len)| Step::Received(c, n, len)),
         4 => Just(Step::Submit),
         2 => (what.clone(), any::<bool>()).prop_map(|(n, w)| Step::Accepted(n, w)),
-        1 => what.prop_map(Step::Rejected),
+        1 => what.clone().prop_map(Step::Rejected),
         1 => Just(Step::LinksLost),
+        1 => what.prop_map(Step::HandOn),
         3 => prop_oneof![1u64..20, 30u64..90, 1_000u64..4_000].prop_map(Step::Pass),
     ]
 }
@@ -398,9 +415,13 @@ proptest! {
                 }
                 Step::Rejected(n) => refused.extend(s.rejected(now, &wtxid(n))),
                 Step::LinksLost => {
-                    let back = m.submitted.values().filter(|verdict| verdict.is_none()).count();
-                    prop_assert_eq!(s.links_lost(), back);
-                    m.submitted.retain(|_, verdict| verdict.is_some());
+                    for (wtxid, _) in m.submitted.extract_if(|_, verdict| verdict.is_none()) {
+                        prop_assert!(s.put_back(&wtxid));
+                    }
+                }
+                Step::HandOn(n) => {
+                    let submitted = m.submitted.get(&wtxid(n)) == Some(&None);
+                    prop_assert_eq!(s.handed_on(now, &wtxid(n)).is_some(), submitted);
                 }
                 Step::Pass(secs) => {
                     now = now + Duration::from_secs(secs);
