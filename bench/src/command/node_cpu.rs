@@ -20,6 +20,8 @@ use crate::{Outcome, os};
 /// The node may spend this many times the CPU of one direct peer. Two links and the filters' questions are more than one
 /// peer's; what matters is that it does not grow with the clients.
 const TARGET: f64 = 3.0;
+/// Time given to each block and its fan-out.
+const PACE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(clap::Args, Debug)]
@@ -86,6 +88,8 @@ fn measure(
             seen.ready.load(std::sync::atomic::Ordering::Acquire) >= u64::from(swarm.clients())
         })?;
     }
+    // In all three cases the same time passes: an idle node spends CPU, too.
+    let start = Instant::now();
     for n in 1..=u64::from(blocks) {
         node.mine(1)?;
         for swarm in &swarms {
@@ -94,6 +98,7 @@ fn measure(
             })?;
         }
     }
+    std::thread::sleep((PACE * blocks).saturating_sub(start.elapsed()));
     let spent = node.cpu()?.saturating_sub(before);
     for swarm in swarms {
         swarm.stop()?;
