@@ -5,10 +5,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::base::limits::LISTEN_BACKLOG;
+
+/// The kernel takes the rings of a killed process apart after the process is gone, and its listeners with them: a relay
+/// that is started again at once waits this long for its own port.
+const RELEASE_TIME: Duration = Duration::from_secs(2);
+const RELEASE_STEP: Duration = Duration::from_millis(20);
 
 /// Takes an address for the process: resolves port 0 and refuses a port somebody else listens on.
 ///
@@ -20,19 +26,29 @@ use crate::base::limits::LISTEN_BACKLOG;
 /// started by mistake). So the bind is done without it, which fails when anybody listens there, and the option is
 /// set afterwards: sockets bound later with it (the shards') then join. SO_REUSEADDR is set because connections
 /// of an earlier run in TIME_WAIT must not stop a restart; it does not allow a second listener. What stays unnoticed is
-/// a process that has bound the port and does not listen yet; then the later listen fails.
+/// a process that has bound the port and does not listen yet; then the later listen fails. Waits up to two seconds for a
+/// port in use: after a kill -9 the kernel still holds the old process's.
 ///
 /// # Errors
 /// EADDRINUSE, EADDRNOTAVAIL, EACCES as in bind(2); the address is in the text.
 pub fn reserve(addr: SocketAddr) -> io::Result<(SocketAddr, OwnedFd)> {
-    let reserve = || {
+    let reserve = || -> io::Result<(SocketAddr, OwnedFd)> {
         let socket = open(addr)?;
         socket.bind(&addr.into())?;
         let addr = local_addr(&socket)?;
         socket.set_reuse_port(true)?;
         Ok((addr, socket.into()))
     };
-    reserve().map_err(|error: io::Error| {
+    let start = Instant::now();
+    let result = loop {
+        match reserve() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < RELEASE_TIME => {
+                std::thread::sleep(RELEASE_STEP);
+            }
+            result => break result,
+        }
+    };
+    result.map_err(|error: io::Error| {
         io::Error::new(error.kind(), format!("listen address {addr} cannot be used: {error}"))
     })
 }
