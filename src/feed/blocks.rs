@@ -164,7 +164,8 @@ impl BlockLog {
         live.reverse();
         let message = live.last().map(|last| match (live.len(), form) {
             _ if missed => last.inv_message.clone(),
-            (_, Form::Inv) => self.invs(&live),
+            // Bitcoin Core, too, names only the tip by inv; the client asks for what lies between.
+            (_, Form::Inv) => last.inv_message.clone(),
             (1, Form::Compact) if !last.cmpct.is_empty() => last.cmpct.clone(),
             (1, _) => last.headers_message.clone(),
             (n, _) if n <= MAX_HEADERS_ANNOUNCE => {
@@ -177,14 +178,6 @@ impl BlockLog {
         let alone = missed || live.len() > MAX_HEADERS_ANNOUNCE;
         self.made[form as usize] = Some((cursor, to, message.clone(), alone));
         Announcement { cursor: to, message, missed, alone }
-    }
-
-    /// Bitcoin Core names only the tip by inv; the client asks for what lies between.
-    fn invs(&self, live: &[&Arc<BlockNews>]) -> Bytes {
-        match live {
-            [.., last] => last.inv_message.clone(),
-            [] => Bytes::new(),
-        }
     }
 }
 

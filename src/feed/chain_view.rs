@@ -136,6 +136,23 @@ fn slot(hash: &Hash) -> usize {
     u64::from_le_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]]) as usize
 }
 
+/// A locator for the block at `tip`: ten steps of one, then doubling, genesis last.
+pub fn locator(tip: u32, hash: impl Fn(u32) -> Option<Hash>) -> Vec<Hash> {
+    let mut out = Vec::with_capacity(32);
+    let (mut height, mut step) = (tip, 1);
+    while let Some(hash) = hash(height) {
+        out.push(hash);
+        if height == 0 {
+            break;
+        }
+        if out.len() >= 10 {
+            step *= 2;
+        }
+        height = height.saturating_sub(step);
+    }
+    out
+}
+
 /// The best chain at one moment.
 #[derive(Debug)]
 pub struct ChainView {
@@ -216,18 +233,6 @@ impl ChainView {
 
     /// A locator for our tip: ten steps of one, then doubling, genesis last (at most 32 hashes below 2^22 blocks).
     pub fn locator(&self) -> Vec<Hash> {
-        let mut out = Vec::with_capacity(32);
-        let (mut height, mut step) = (self.tip_height(), 1);
-        while let Some(hash) = self.hash(height) {
-            out.push(*hash);
-            if height == 0 {
-                break;
-            }
-            if out.len() >= 10 {
-                step *= 2;
-            }
-            height = height.saturating_sub(step);
-        }
-        out
+        locator(self.tip_height(), |height| self.hash(height).copied())
     }
 }

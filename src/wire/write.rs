@@ -58,6 +58,22 @@ pub fn address(out: &mut Vec<u8>, services: u64, at: SocketAddr) {
     out.extend_from_slice(&at.port().to_be_bytes());
 }
 
+/// Appends services, network, address and port as in `addrv2`, without time (BIP155).
+pub fn address_v2(out: &mut Vec<u8>, services: u64, at: SocketAddr) {
+    compact(out, services);
+    match at.ip() {
+        IpAddr::V4(ip) => {
+            out.extend_from_slice(&[1, 4]);
+            out.extend_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            out.extend_from_slice(&[2, 16]);
+            out.extend_from_slice(&ip.octets());
+        }
+    }
+    out.extend_from_slice(&at.port().to_be_bytes());
+}
+
 /// Appends `version`. The sender's own address is left empty, as Bitcoin Core does.
 pub fn version(out: &mut Vec<u8>, magic: Magic, v: &Version<'_>) {
     message(out, magic, "version", |out| {

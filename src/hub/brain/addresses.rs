@@ -132,18 +132,7 @@ impl Hub {
             write::compact(out, list.len() as u64);
             for (at, known) in list {
                 out.extend_from_slice(&known.time.to_le_bytes());
-                write::compact(out, known.services);
-                match at.ip() {
-                    IpAddr::V4(ip) => {
-                        out.extend_from_slice(&[1, 4]);
-                        out.extend_from_slice(&ip.octets());
-                    }
-                    IpAddr::V6(ip) => {
-                        out.extend_from_slice(&[2, 16]);
-                        out.extend_from_slice(&ip.octets());
-                    }
-                }
-                out.extend_from_slice(&at.port().to_be_bytes());
+                write::address_v2(out, known.services, *at);
             }
         });
         out.into()

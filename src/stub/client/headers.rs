@@ -91,19 +91,7 @@ impl Headers {
 
     /// Ten steps of one, then doubling, genesis last.
     pub(super) fn locator(&self) -> Vec<Hash> {
-        let mut out = Vec::new();
-        let (mut height, mut step) = (self.height(), 1);
-        while let Some(hash) = self.hash(height) {
-            out.push(*hash);
-            if height == 0 {
-                break;
-            }
-            if out.len() >= 10 {
-                step *= 2;
-            }
-            height = height.saturating_sub(step);
-        }
-        out
+        crate::feed::chain_view::locator(self.height(), |height| self.hash(height).copied())
     }
 
     /// Adds headers that link to one another; follows them when they have more work.

@@ -1,6 +1,6 @@
 //! Answers to requests for headers, blocks, transactions and addresses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::announce::tx_inv;
 use super::{Dropped, PeerId, StubNode};
@@ -129,27 +129,11 @@ impl StubNode {
                 for addr in list {
                     out.extend_from_slice(&time.to_le_bytes());
                     match v2 {
-                        true => address_v2(out, services, addr),
+                        true => write::address_v2(out, services, addr),
                         false => write::address(out, services, addr),
                     }
                 }
             });
         });
     }
-}
-
-/// Services, network, address and port (BIP155).
-fn address_v2(out: &mut Vec<u8>, services: u64, addr: SocketAddr) {
-    write::compact(out, services);
-    match addr.ip() {
-        IpAddr::V4(ip) => {
-            out.extend_from_slice(&[1, 4]);
-            out.extend_from_slice(&ip.octets());
-        }
-        IpAddr::V6(ip) => {
-            out.extend_from_slice(&[2, 16]);
-            out.extend_from_slice(&ip.octets());
-        }
-    }
-    out.extend_from_slice(&addr.port().to_be_bytes());
 }
