@@ -5,6 +5,7 @@
 //! from `swarm`, on a thread of their own, over loopback TCP.
 //!
 //! ```text
+//!   rig       the load rig, a product of its own
 //!   command   one benchmark each
 //!   relay     a shard whose hub is the benchmark
 //!   made      blocks and transactions made up for announcements
@@ -26,6 +27,7 @@ mod made;
 mod os;
 mod relay;
 pub mod report;
+pub mod rig;
 pub mod swarm;
 
 /// What every benchmark ends with when it cannot go on: one sentence.

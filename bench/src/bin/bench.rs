@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use breakwater_bench::alloc::Counting;
+use breakwater_rig::alloc::Counting;
 
 /// mimalloc as in the product, counted.
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 fn main() -> ExitCode {
-    match breakwater_bench::command::main() {
+    match breakwater_rig::command::main() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("breakwater-bench: {error}");
