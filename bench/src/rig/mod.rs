@@ -1,4 +1,18 @@
-//! The load rig.
+//! The load rig: up to a million real client sockets against any Bitcoin P2P server, from one machine.
+//!
+//! ```text
+//!   client     one client without its socket: handshake, pings, announcements
+//!   behaviour  what it does beyond that, one small state machine each
+//!   measure    counters and histograms
+//!   origin     when blocks and transactions came into the world
+//!   report     what a run ends with: table, JSON, .hgrm, HTML, comparison of two
+//! ```
+
+pub mod behaviour;
+pub mod client;
+pub mod measure;
+pub mod origin;
+pub mod report;
 
 use std::process::ExitCode;
 

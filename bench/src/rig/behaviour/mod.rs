@@ -1,0 +1,141 @@
+//! What clients do after (or instead of) the handshake: one small sans-IO state machine each.
+//!
+//! | name | what it does |
+//! |---|---|
+//! | `idle` | listens: blocks and transactions by inv |
+//! | `pinger` | pings every 2 s, as bitcoinj does |
+//!
+//! A behaviour adds to [`super::client`], which does the handshake, answers pings and measures announcements.
+
+mod idle;
+mod pinger;
+
+use std::fmt;
+
+use breakwater::base::Instant;
+use breakwater::wire::{Message, Services};
+
+use super::client::{Context, Flow, Reading};
+use super::measure::Tally;
+
+/// What a behaviour says in `version` and right after.
+#[derive(Debug, Clone, Copy)]
+pub struct Hello {
+    /// Service bits.
+    pub services: Services,
+    /// Whether it wants transactions (BIP37 relay flag).
+    pub relay: bool,
+    /// Height it claims.
+    pub height: i32,
+    /// Whether it sends `wtxidrelay` and `sendaddrv2` to those who understand them.
+    pub modern: bool,
+}
+
+impl Default for Hello {
+    /// A light client that wants transactions.
+    fn default() -> Hello {
+        Hello { services: Services::empty(), relay: true, height: 0, modern: true }
+    }
+}
+
+/// What the end of a connection by the target means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnEnd {
+    /// The client is lost.
+    Lost,
+    /// It is what the client deserves; it comes again after this pause.
+    Deserved {
+        /// Microseconds.
+        again_us: u32,
+    },
+}
+
+/// One kind of client. All methods have an answer for those that care about little.
+pub trait Behaviour: fmt::Debug + Send {
+    /// Connected. Some: the behaviour speaks for itself from the first byte and there is no handshake.
+    fn connected(&mut self, _: &mut Context<'_>) -> Option<Flow> {
+        None
+    }
+
+    /// What it says of itself.
+    fn hello(&self) -> Hello {
+        Hello::default()
+    }
+
+    /// The handshake is complete.
+    fn ready(&mut self, _: &mut Context<'_>) -> Flow {
+        Flow::Go
+    }
+
+    /// A message has come; pings are answered and announcements measured already.
+    fn message(&mut self, _: &mut Context<'_>, _: &Message<'_>) -> Flow {
+        Flow::Go
+    }
+
+    /// The moment of [`Behaviour::next_wake`] has come.
+    fn wake(&mut self, _: &mut Context<'_>) -> Flow {
+        Flow::Go
+    }
+
+    /// When it wants to be woken; asked after every call.
+    fn next_wake(&self) -> Instant {
+        Instant::FAR
+    }
+
+    /// How it reads; asked when the connection is there and after every wake.
+    fn reading(&self) -> Reading {
+        Reading::All
+    }
+
+    /// The connection is over; the next one begins anew.
+    fn ended(&mut self, _: &mut Tally) {}
+
+    /// What it means when the target ends the connection.
+    fn on_end(&self) -> OnEnd {
+        OnEnd::Lost
+    }
+
+    /// After [`Flow::Leave`]: microseconds until it connects again; `None` when it is done for good.
+    fn again_us(&self) -> Option<u32> {
+        None
+    }
+
+    /// True exactly when it must hear of every block while it is connected.
+    fn counts_blocks(&self) -> bool {
+        true
+    }
+}
+
+/// What is said about a behaviour in the help, and how one is made.
+pub struct Kind {
+    /// Its name in flags and scenario files.
+    pub name: &'static str,
+    /// One line.
+    pub what: &'static str,
+    /// True exactly when it does what nobody may do to a host that is not theirs.
+    pub attack: bool,
+    /// Makes one.
+    pub make: fn(&Options) -> Box<dyn Behaviour>,
+}
+
+/// What a scenario can set for a behaviour; each uses what it understands.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Pause between two of whatever it repeats, microseconds; 0 for the behaviour's own.
+    pub every_us: u64,
+    /// Things per second of all its clients together (transactions of the submitter).
+    pub rate: f64,
+    /// Bytes at a time (slow reader).
+    pub bytes: u32,
+}
+
+/// All of them.
+pub const KINDS: &[Kind] = &[
+    Kind { name: "idle", what: "listens: blocks and transactions by inv", attack: false, make: idle::make },
+    Kind { name: "pinger", what: "pings every 2 s, as bitcoinj does", attack: false, make: pinger::make },
+];
+
+/// The behaviour of this name.
+pub fn find(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}

@@ -1,0 +1,331 @@
+//! One client without its socket, sans-IO: the handshake and what all behaviours share; the rest is its behaviour's.
+//!
+//! Bytes and an instant in; bytes appended to `cx.out`, measures to `cx.tally`, a [`Flow`] out. Small on purpose: a million
+//! of them are kept. A behaviour without state of its own costs no allocation.
+//!
+//! Does not check what it is told as a wallet must (that is `breakwater::stub::Client`); it reads every message whole, so
+//! what cannot be parsed is counted and ends it.
+//!
+//! ```text
+//!   Idle --start--> Greeting --verack--> Ready --> (ended: a new connection begins with start again)
+//! ```
+
+use std::net::SocketAddr;
+
+use breakwater::base::limits::{PROTOCOL_VERSION, WTXID_RELAY_VERSION};
+use breakwater::base::{Instant, UnixTime};
+use breakwater::wire::{InvList, Magic, Message, Step, Version, parse, split, write};
+use rand::Rng as _;
+use rand::rngs::SmallRng;
+
+use super::behaviour::Behaviour;
+use super::measure::Tally;
+use super::origin::{Known, Origin, Origins};
+
+/// Name said in `version`.
+const USER_AGENT: &[u8] = b"/breakwater-rig:0.1/";
+
+/// What a client may use while it handles something.
+pub struct Context<'a> {
+    /// Now.
+    pub now: Instant,
+    /// Unix time at `Instant(0)`.
+    pub unix_start: UnixTime,
+    /// The network's magic.
+    pub magic: Magic,
+    /// Whom it is connected to.
+    pub target: SocketAddr,
+    /// Number of this client in the whole rig; with the seed it decides what is random.
+    pub number: u32,
+    /// What it sends.
+    pub out: &'a mut Vec<u8>,
+    /// What its behaviour measures.
+    pub tally: &'a mut Tally,
+    /// When things came into the world.
+    pub origins: &'a Origins,
+    /// What this worker knows of them.
+    pub known: &'a mut Known,
+    /// Random numbers of this worker.
+    pub rng: &'a mut SmallRng,
+}
+
+/// What becomes of a connection after something was handled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Flow {
+    /// It goes on.
+    Go,
+    /// The client closes it, having done what it came for; what is queued is sent first.
+    Leave,
+    /// The client closes it because of what the target did; counted as an error of this name.
+    Broken(&'static str),
+}
+
+/// How a client takes bytes off its socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
+    /// All there are, at once.
+    All,
+    /// So many bytes at a time, with this pause in microseconds.
+    Sips {
+        /// Bytes at a time.
+        bytes: u16,
+        /// Microseconds from one to the next.
+        every_us: u32,
+    },
+    /// Never.
+    Never,
+}
+
+/// Where a client stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Stage {
+    /// Not connected.
+    #[default]
+    Idle,
+    /// Connected, the handshake is not complete.
+    Greeting,
+    /// The handshake is complete.
+    Ready,
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Client {
+    behaviour: Box<dyn Behaviour>,
+    /// While greeting: when it connected. When ready: the intended time of the ping under way, which is its nonce; 0 for none.
+    since: u64,
+    /// Number of the newest block it has heard of.
+    block: u32,
+    stage: Stage,
+    /// True exactly when the target's version allows `wtxidrelay`.
+    modern: bool,
+    /// True exactly when no block was announced to it since its handshake: the target may have counted it in a moment
+    /// later than it counted itself, so one block may rightly be missing.
+    fresh: bool,
+    /// True exactly when it has been connected, or ready, before: it is counted once.
+    was_connected: bool,
+    was_ready: bool,
+}
+
+const _: () = assert!(size_of::<Client>() <= 40);
+
+impl Client {
+    /// A client of this behaviour that has not connected yet.
+    pub fn new(behaviour: Box<dyn Behaviour>) -> Client {
+        Client {
+            behaviour,
+            since: 0,
+            block: 0,
+            stage: Stage::Idle,
+            modern: false,
+            fresh: false,
+            was_connected: false,
+            was_ready: false,
+        }
+    }
+
+    /// The connection is there.
+    pub fn start(&mut self, cx: &mut Context<'_>) -> Flow {
+        self.stage = Stage::Greeting;
+        self.since = cx.now.0;
+        self.modern = false;
+        cx.tally.counts.connections += 1;
+        if !std::mem::replace(&mut self.was_connected, true) {
+            cx.tally.counts.connected += 1;
+        }
+        if let Some(flow) = self.behaviour.connected(cx) {
+            return flow;
+        }
+        let hello = self.behaviour.hello();
+        let version = Version {
+            version: PROTOCOL_VERSION,
+            services: hello.services,
+            time: (cx.unix_start + u64::from(cx.now.secs())).cast_signed(),
+            receiver: cx.target,
+            nonce: cx.rng.random(),
+            user_agent: USER_AGENT,
+            start_height: hello.height,
+            relay: hello.relay,
+        };
+        write::version(cx.out, cx.magic, &version);
+        Flow::Go
+    }
+
+    /// Reads whole messages off the front of `bytes`; the number of bytes used, and what becomes of the connection.
+    pub fn received(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> (usize, Flow) {
+        let mut used = 0;
+        loop {
+            let rest = bytes.get(used..).unwrap_or(&[]);
+            match split(cx.magic, rest) {
+                Step::Need(_) => return (used, Flow::Go),
+                Step::Message { command, payload, used: length } => {
+                    used += length;
+                    cx.tally.counts.messages_in += 1;
+                    let flow = match parse(&command, payload) {
+                        Ok(message) => self.message(cx, &message),
+                        Err(_) => Flow::Broken("a message that cannot be read"),
+                    };
+                    if flow != Flow::Go {
+                        return (used, flow);
+                    }
+                }
+                Step::Drop { .. } => return (used, Flow::Broken("a message with a bad header")),
+                Step::End(_) => return (used, Flow::Broken("a stream that cannot be read")),
+            }
+        }
+    }
+
+    /// Bytes needed from the front of an input that [`Client::received`] has not used up.
+    pub fn needs(magic: Magic, bytes: &[u8]) -> usize {
+        match split(magic, bytes) {
+            Step::Need(bytes) => bytes,
+            _ => 0,
+        }
+    }
+
+    /// Its behaviour's time has come.
+    pub fn wake(&mut self, cx: &mut Context<'_>) -> Flow {
+        if self.stage == Stage::Idle { Flow::Go } else { self.behaviour.wake(cx) }
+    }
+
+    /// When its behaviour wants [`Client::wake`].
+    pub fn next_wake(&self) -> Instant {
+        if self.stage == Stage::Idle { Instant::FAR } else { self.behaviour.next_wake() }
+    }
+
+    /// How it reads.
+    pub fn reading(&self) -> Reading {
+        self.behaviour.reading()
+    }
+
+    /// Sends a ping whose intended time is `due`, unless one is under way; true when it was sent.
+    pub fn ping(&mut self, cx: &mut Context<'_>, due: Instant) -> bool {
+        if self.stage != Stage::Ready || self.since != 0 {
+            return false;
+        }
+        self.since = due.0.max(1);
+        cx.tally.counts.pings += 1;
+        cx.tally.lateness.record(cx.now.since(due));
+        write::ping(cx.out, cx.magic, self.since);
+        true
+    }
+
+    /// The connection is over, whoever ended it. True when it was ready.
+    pub fn ended(&mut self, tally: &mut Tally) -> bool {
+        let ready = self.stage == Stage::Ready;
+        if ready && self.since != 0 {
+            tally.counts.pings_dropped += 1;
+        }
+        self.stage = Stage::Idle;
+        self.since = 0;
+        self.behaviour.ended(tally);
+        ready
+    }
+
+    /// True exactly when the handshake of its connection is complete.
+    pub fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
+    /// True exactly when a ping of its own is under way.
+    pub fn is_pinging(&self) -> bool {
+        self.stage == Stage::Ready && self.since != 0
+    }
+
+    /// Number of the newest block it has heard of, when it is ready.
+    pub fn newest_block(&self) -> Option<u32> {
+        self.is_ready().then_some(self.block)
+    }
+
+    /// What a connection that ends now means to its behaviour.
+    pub fn on_end(&self) -> super::behaviour::OnEnd {
+        self.behaviour.on_end()
+    }
+
+    fn message(&mut self, cx: &mut Context<'_>, message: &Message<'_>) -> Flow {
+        match message {
+            Message::Version(version) if self.stage == Stage::Greeting => {
+                self.modern = version.version >= WTXID_RELAY_VERSION;
+                if self.modern && self.behaviour.hello().modern {
+                    write::empty(cx.out, cx.magic, "wtxidrelay");
+                    write::empty(cx.out, cx.magic, "sendaddrv2");
+                }
+                write::empty(cx.out, cx.magic, "verack");
+            }
+            Message::Verack if self.stage == Stage::Greeting => return self.ready(cx),
+            Message::Ping(nonce) => write::pong(cx.out, cx.magic, *nonce),
+            Message::Pong(nonce) if self.stage == Stage::Ready && *nonce == self.since && *nonce != 0 => {
+                self.since = 0;
+                cx.tally.counts.pongs += 1;
+                cx.tally.ping.record(cx.now.since(Instant(*nonce)));
+            }
+            Message::Inv(list) => self.inv(cx, list),
+            Message::Headers(list) => {
+                // A long list answers a question; an announcement is short.
+                if list.len() <= breakwater::base::limits::MAX_HEADERS_ANNOUNCE {
+                    for header in list.iter() {
+                        let hash = cx.known.hash(header);
+                        self.block(cx, &hash);
+                    }
+                }
+            }
+            Message::CmpctBlock(bytes) => {
+                if let Some(header) = bytes.first_chunk::<80>() {
+                    let hash = cx.known.hash(header);
+                    self.block(cx, &hash);
+                }
+            }
+            _ => {}
+        }
+        self.behaviour.message(cx, message)
+    }
+
+    fn ready(&mut self, cx: &mut Context<'_>) -> Flow {
+        cx.tally.counts.handshakes += 1;
+        if !std::mem::replace(&mut self.was_ready, true) {
+            cx.tally.counts.handshaken += 1;
+        }
+        cx.tally.handshake.record(cx.now.since(Instant(self.since)));
+        self.stage = Stage::Ready;
+        self.since = 0;
+        self.fresh = true;
+        self.block = cx.origins.blocks();
+        self.behaviour.ready(cx)
+    }
+
+    fn inv(&mut self, cx: &mut Context<'_>, list: &InvList<'_>) {
+        let mut txs = 0;
+        for inv in list.iter() {
+            if !inv.kind.is_tx() {
+                self.block(cx, &inv.hash);
+                continue;
+            }
+            if txs == 0 {
+                // The first is the one that has waited longest.
+                let Origin { at, .. } = cx.known.tx(cx.origins, &inv.hash, cx.now);
+                cx.tally.tx_announce.record(cx.now.since(at));
+            }
+            txs += 1;
+        }
+        cx.tally.counts.txs_heard += txs;
+    }
+
+    /// A block was announced to it.
+    fn block(&mut self, cx: &mut Context<'_>, hash: &breakwater::wire::Hash) {
+        if self.stage != Stage::Ready || !self.behaviour.counts_blocks() {
+            return;
+        }
+        let Origin { number, at } = cx.known.block(cx.origins, hash, cx.now);
+        if number <= self.block {
+            return;
+        }
+        let skipped = number - self.block - 1;
+        // See `fresh`.
+        let allowed = u32::from(std::mem::replace(&mut self.fresh, false));
+        cx.tally.counts.blocks_skipped += u64::from(skipped.saturating_sub(allowed));
+        self.block = number;
+        cx.tally.counts.blocks_heard += 1;
+        cx.tally.block_announce.record(cx.now.since(at));
+    }
+}
