@@ -84,6 +84,13 @@ impl Wake {
         unsafe { libc::write(self.fd(), (&raw const one).cast(), 8) };
     }
 
+    /// Takes back what was rung; call only when it was: it waits otherwise.
+    pub(crate) fn clear(&self) {
+        let mut count = 0u64;
+        // SAFETY: eight bytes are writable at `count`.
+        unsafe { libc::read(self.fd(), (&raw mut count).cast(), 8) };
+    }
+
     pub(crate) fn fd(&self) -> i32 {
         use std::os::fd::AsRawFd as _;
         self.0.as_raw_fd()

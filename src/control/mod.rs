@@ -7,4 +7,4 @@ pub mod logs;
 pub mod metrics;
 pub mod plan;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, one_line};

@@ -3,6 +3,8 @@
 //! ```text
 //!   client     one client without its socket: handshake, pings, announcements
 //!   behaviour  what it does beyond that, one small state machine each
+//!   scenario   what a run shall do: flags, TOML, checks
+//!   engine     rings full of clients, one thread each
 //!   measure    counters and histograms
 //!   origin     when blocks and transactions came into the world
 //!   report     what a run ends with: table, JSON, .hgrm, HTML, comparison of two
@@ -10,9 +12,11 @@
 
 pub mod behaviour;
 pub mod client;
+pub mod engine;
 pub mod measure;
 pub mod origin;
 pub mod report;
+pub mod scenario;
 
 use std::process::ExitCode;
 

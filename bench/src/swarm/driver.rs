@@ -30,6 +30,8 @@ const CHAIN: usize = 4;
 const LONGEST: u64 = 60_000_000_000;
 /// Longest stay in the kernel.
 const TICK: Duration = Duration::from_millis(200);
+/// Receive buffers.
+const BUFFERS: u16 = 4_096;
 /// Completions handled between two entries into the kernel.
 const REAP: usize = 256;
 
@@ -105,7 +107,7 @@ impl<'a> Driver<'a> {
         ring.submitter()
             .register_files_sparse(plan.clients)
             .map_err(|error| format!("a table for {} clients: {error} (see ulimit -n)", plan.clients))?;
-        let buffers = Buffers::register(&ring)?;
+        let buffers = Buffers::register(&ring, BUFFERS)?;
         if plan.pings.is_some_and(|pings| pings.urgent) {
             os::urgent();
         }
@@ -233,9 +235,7 @@ impl<'a> Driver<'a> {
                     RECEIVE => self.received(client, entry)?,
                     SEND => self.sent(client, entry.result())?,
                     WAKE => {
-                        let mut count = 0u64;
-                        // SAFETY: eight bytes are writable; the eventfd is readable.
-                        unsafe { libc::read(wake.fd(), (&raw mut count).cast(), 8) };
+                        wake.clear();
                         self.arm(wake)?;
                     }
                     _ => {}

@@ -1,0 +1,87 @@
+//! Scenarios, good and bad.
+
+#![allow(clippy::unwrap_used)] // A test may panic; that is how it fails.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::*;
+
+fn local(clients: u64) -> Wish {
+    Wish { targets: vec!["127.0.0.1:18444".into()], clients: Some(clients), ..Wish::default() }
+}
+
+fn error(text: &str) -> String {
+    let made = file::wish(text).and_then(|wish| Scenario::new(local(10).lay(wish), false));
+    made.err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn each_error_names_its_key_and_value() {
+    for (text, parts) in [
+        ("clents = 5", &["`clents`", "did you mean `clients`"][..]),
+        ("clients = \"many\"", &["`clients`", "many", "whole number"]),
+        ("clients = 0", &["`clients`", "0", "1 to"]),
+        ("ramp = \"fast\"", &["`ramp`", "fast", "N/s"]),
+        ("ramp = \"0/s\"", &["`ramp`", "0/s"]),
+        ("duration = \"long\"", &["`duration`", "long"]),
+        ("network = \"main\"", &["`network`", "main", "regtest"]),
+        ("transport = \"v3\"", &["`transport`", "v3", "v1"]),
+        ("churn = 7", &["`churn`", "7"]),
+        ("sources = \"127.0.0/8\"", &["`sources`", "127.0.0/8"]),
+        ("sources = \"::1\"", &["`sources`", "same family"]),
+        ("targets = [\"nowhere\"]", &["`targets`", "nowhere", "HOST:PORT"]),
+        ("[[behaviour]]\nname = \"idel\"", &["`behaviour`", "idel", "idle"]),
+        ("[[behaviour]]\nname = \"idle\"\nshares = 1", &["`behaviour.shares`", "`share`"]),
+        ("[[behaviour]]\nname = \"idle\"\nshare = -1", &["`behaviour.share`", "-1"]),
+        ("clients = ", &["line 1"]),
+    ] {
+        let said = error(text);
+        assert!(!said.contains('\n'), "{said}");
+        parts.iter().for_each(|part| assert!(said.contains(part), "{text:?}: {said:?} lacks {part:?}"));
+    }
+}
+
+#[test]
+fn targets_of_others_are_refused() {
+    let at = |target: &str| Wish { targets: vec![target.into()], ..local(10) };
+    for harmless in ["127.9.9.9:1", "10.1.1.1:1", "192.168.0.9:1", "172.16.0.1:1", "[::1]:1", "[fd00::1]:1"] {
+        assert!(Scenario::new(at(harmless), false).is_ok(), "{harmless}");
+    }
+    for foreign in ["8.8.8.8:8333", "172.32.0.1:1", "[2001:db8::1]:8333", "[::ffff:8.8.8.8]:1"] {
+        let said = Scenario::new(at(foreign), false).err().unwrap().to_string();
+        assert!(said.contains("--i-operate-this-target"), "{foreign}: {said}");
+        assert!(Scenario::new(at(foreign), true).is_ok(), "{foreign}");
+    }
+}
+
+#[test]
+fn shares_are_exact_and_spread() {
+    let mut wish = local(1_000);
+    wish.parts = vec![part("idle=0.9").unwrap(), part("pinger=0.1").unwrap()];
+    let scenario = Scenario::new(wish, false).unwrap();
+    assert_eq!(scenario.counts, [900, 100]);
+    let pingers = |numbers: std::ops::Range<u32>| numbers.filter(|n| scenario.part_of(*n) == 1).count();
+    assert_eq!(pingers(0..1_000), 100);
+    assert!((5..=15).contains(&pingers(0..100)), "{}", pingers(0..100));
+}
+
+#[test]
+fn a_ramp_says_when() {
+    assert_eq!(Ramp::parse("1000/s").unwrap().start_of(500), Duration::from_millis(500));
+    assert_eq!(Ramp::parse("100@10s").unwrap().start_of(250), Duration::from_secs(20));
+    assert_eq!(Ramp::parse("all").unwrap().start_of(250), Duration::ZERO);
+}
+
+#[test]
+fn sources_are_the_addresses_of_the_range() {
+    let mut wish = local(300);
+    wish.sources = Some("127.0.1.0/24".into());
+    let sources = Scenario::new(wish, false).unwrap().sources;
+    let all: HashSet<_> = (0..300).filter_map(|n| sources.of(n)).collect();
+    assert_eq!(all.len(), 254);
+    assert!(!all.contains(&"127.0.1.0".parse().unwrap()) && !all.contains(&"127.0.1.255".parse().unwrap()));
+    let mut wish = local(1_000_000);
+    wish.sources = Some("127.0.1.7".into());
+    assert!(Scenario::new(wish, false).err().unwrap().to_string().contains("ip_local_port_range"));
+}
