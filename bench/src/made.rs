@@ -31,6 +31,11 @@ impl Chain {
         chain
     }
 
+    /// No chain at all, for a shard that is told of another's.
+    pub(crate) fn none() -> Chain {
+        Chain { records: Vec::new(), salt: 0 }
+    }
+
     fn grow(&mut self) {
         let mut header = [0u8; 80];
         header[0] = 4;

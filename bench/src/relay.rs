@@ -45,6 +45,18 @@ impl Relay {
     /// A shard with room for `clients`, listening at `address` as soon as its first turn is over. Call it on the
     /// thread that runs it.
     pub(crate) fn open(id: u16, address: SocketAddr, clients: u32) -> Outcome<Relay> {
+        let chain = Chain::new();
+        let introduction = chain.introduction();
+        Relay::with(id, address, clients, chain, introduction)
+    }
+
+    /// As [`Relay::open`], with the chain of somebody else: it announces what it is given, and shares the picture with
+    /// the other shards as in the product.
+    pub(crate) fn follow(id: u16, address: SocketAddr, clients: u32, chain: ToShard) -> Outcome<Relay> {
+        Relay::with(id, address, clients, Chain::none(), chain)
+    }
+
+    fn with(id: u16, address: SocketAddr, clients: u32, chain: Chain, first: ToShard) -> Outcome<Relay> {
         let limit = u32::try_from(ring::raise_file_limit()?).unwrap_or(u32::MAX);
         // A file table may be as large as the limit; below, the margin is kept.
         let max_clients = clients.saturating_add(MARGIN).min(limit);
@@ -52,9 +64,8 @@ impl Relay {
         let (hub, end) = link::pair(bell.clone(), Doorbell::silent())?;
         let ring = Ring::new(RingConfig {
             listeners: vec![address],
-            max_clients,
             doorbell: bell,
-            ..RingConfig::default()
+            ..RingConfig::sized(max_clients)
         })?;
         let config = ShardConfig {
             id: ShardId(id),
@@ -68,21 +79,15 @@ impl Relay {
             nonces: Nonces::new(0x5eed_0000_0000_0000),
             seed: u64::from(id),
         };
-        let mut relay = Relay {
-            shard: Shard::new(config, ring, end),
-            hub,
-            chain: Chain::new(),
-            next_tx: 0,
-            allocations: 0,
-        };
+        let mut relay =
+            Relay { shard: Shard::new(config, ring, end), hub, chain, next_tx: 0, allocations: 0 };
         let policy = Policy {
             services: Services::NETWORK | Services::WITNESS | Services::NETWORK_LIMITED,
             fee_filter: 0,
             mempool: false,
         };
         relay.tell(ToShard::Policy(Arc::new(policy)))?;
-        let introduction = relay.chain.introduction();
-        relay.tell(introduction)?;
+        relay.tell(first)?;
         relay.tell(ToShard::Open)?;
         relay.turn();
         Ok(relay)

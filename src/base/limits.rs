@@ -86,12 +86,20 @@ pub const MAX_SHARDS: usize = 1_024;
 /// Bytes of one provided receive buffer. Most client messages are below 200 bytes, a buffer is
 /// held only while its batch is read, and a large transaction is reassembled elsewhere.
 pub const RECV_BUFFER: usize = 4_096;
-/// Provided receive buffers per shard (power of two, as the kernel demands): 4 MiB a shard.
+/// Most provided receive buffers of a shard (power of two, as the kernel demands): one for every completion of a turn, 4 MiB.
 pub const RECV_BUFFERS: u16 = 1_024;
+/// Fewest provided receive buffers of a shard: what one submission of 64 receives can fill, 256 KiB.
+pub const RECV_BUFFERS_LEAST: u16 = 64;
+/// Clients that share a receive buffer. A buffer is out from its receive to the end of the same turn, so what counts is who
+/// speaks within one turn; whoever finds none is read in the next. The kernel takes buffers by turns and so touches all of
+/// them: at 64 clients a buffer costs each of them 64 bytes at the most.
+pub const CLIENTS_PER_RECV_BUFFER: u32 = 64;
 /// Submission queue entries of a ring. Submitting 16 to 64 at a time is cheapest (io_uring facts).
 pub const SQ_ENTRIES: u32 = 1_024;
-/// Completion queue entries of a ring: room for a burst of closes and sends without overflow.
+/// Most completion queue entries of a ring: room for a burst of closes and sends without overflow.
 pub const CQ_ENTRIES: u32 = 16_384;
+/// Fewest completion queue entries of a ring: two for each entry of the submission queue.
+pub const CQ_ENTRIES_LEAST: u32 = 2 * SQ_ENTRIES;
 /// Accepts outstanding per listener.
 pub const ACCEPTS_IN_FLIGHT: u32 = 64;
 /// Backlog asked of listen(2); the kernel clamps it to net.core.somaxconn.
@@ -280,10 +288,38 @@ pub const STORE_RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause before a store that refused is tried again.
 pub const STORE_RETRY_LAST: Duration = Duration::from_secs(60);
 
+/// Receive buffers of a shard for so many clients: the power of two below their share, within the two bounds.
+pub const fn recv_buffers(clients: u32) -> u16 {
+    let share = clients / CLIENTS_PER_RECV_BUFFER;
+    if share <= RECV_BUFFERS_LEAST as u32 {
+        RECV_BUFFERS_LEAST
+    } else if share >= RECV_BUFFERS as u32 {
+        RECV_BUFFERS
+    } else {
+        1 << share.ilog2()
+    }
+}
+
+/// Completion queue entries of a ring for so many clients: each may have a poll and a send complete at the same time.
+pub const fn cq_entries(clients: u32) -> u32 {
+    if clients >= CQ_ENTRIES / 2 {
+        CQ_ENTRIES
+    } else {
+        let wanted = 2 * clients;
+        if wanted <= CQ_ENTRIES_LEAST { CQ_ENTRIES_LEAST } else { wanted.next_power_of_two() }
+    }
+}
+
 // ---- proofs --------------------------------------------------------------------------------------------
 
-const _: () = assert!(RECV_BUFFERS.is_power_of_two());
+const _: () = assert!(RECV_BUFFERS.is_power_of_two() && RECV_BUFFERS_LEAST.is_power_of_two());
+const _: () = assert!(RECV_BUFFERS as usize >= DONES_PER_TURN);
+const _: () = assert!(recv_buffers(0) == RECV_BUFFERS_LEAST && recv_buffers(u32::MAX) == RECV_BUFFERS);
+// 51 shards of 19,700 hold a million with RLIMIT_NOFILE 20,000: their receive buffers are within 64 bytes a client.
+const _: () = assert!(recv_buffers(19_700) as usize * RECV_BUFFER <= 64 * 19_700);
 const _: () = assert!(SQ_ENTRIES.is_power_of_two() && CQ_ENTRIES.is_power_of_two());
+const _: () = assert!(cq_entries(0) == CQ_ENTRIES_LEAST && cq_entries(u32::MAX) == CQ_ENTRIES);
+const _: () = assert!(cq_entries(5_000).is_power_of_two() && CQ_ENTRIES_LEAST <= CQ_ENTRIES);
 const _: () = assert!(FILE_CHUNK + MAX_MESSAGE <= BUFFER_BUDGET);
 const _: () = assert!(MAX_INV * 36 + 3 <= MAX_MESSAGE);
 const _: () = assert!(RECENT_BLOCKS as u32 > MAX_BLOCKTXN_DEPTH);

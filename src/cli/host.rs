@@ -47,9 +47,8 @@ impl Host {
             links.push(hub_end);
             let ring = RingConfig {
                 listeners: addresses.clone(),
-                max_clients: config.clients_per_shard(),
                 doorbell: shard_bell,
-                ..RingConfig::default()
+                ..RingConfig::sized(config.clients_per_shard())
             };
             let shard = ShardConfig {
                 id: ShardId(n as u16),

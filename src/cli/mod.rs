@@ -124,6 +124,7 @@ enum Failure {
 
 /// The program.
 pub fn main() -> ExitCode {
+    crate::ring::refuse_huge_pages();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -3,8 +3,11 @@
 use std::fmt::Write as _;
 
 use crate::base::limits::{
-    CQ_ENTRIES, MAX_HANDSHAKES, RECV_BUFFER, RECV_BUFFERS, SEEN_TX, SQ_ENTRIES, TX_LOG, TX_LOG_BYTES,
+    HEARD_TX, MAX_HANDSHAKES, RECV_BUFFER, SEEN_TX, SQ_ENTRIES, TO_HUB_QUEUE, TO_SHARD_QUEUE, TX_LOG,
+    TX_LOG_BYTES, cq_entries, recv_buffers,
 };
+use crate::link::{ToHub, ToShard};
+use crate::ring::CONN_BYTES;
 use crate::shard::client_sizes;
 
 /// Bytes the kernel keeps per idle TCP connection and its armed poll, measured on Linux 6.18
@@ -43,16 +46,21 @@ pub fn plan(max_clients: u64, shards: u64, mempool_bytes: u64, buffer_bytes: u64
     let sizes = client_sizes();
     let size = |name: &str| sizes.iter().find(|(n, _)| *n == name).map_or(0, |(_, size)| *size as u64);
     // A timer entry is in a vector that doubles, and a slot that was used keeps up to as much again.
-    let user_per_client = size("table slot") + 2 * size("timer entry");
+    let user_per_client = size("table slot") + 2 * size("timer entry") + CONN_BYTES as u64;
+    let each = u32::try_from(max_clients.div_ceil(shards.max(1))).unwrap_or(u32::MAX);
+    let receive = u64::from(recv_buffers(each)) * RECV_BUFFER as u64;
+    let queues = TO_SHARD_QUEUE * size_of::<ToShard>() + TO_HUB_QUEUE * size_of::<ToHub>();
     let row = |what: &str, count: u64, each: u64| Row { what: what.to_string(), count, each };
     let rows = vec![
         row("idle client, our memory", max_clients, user_per_client),
         row("idle client, kernel socket and armed poll", max_clients, KERNEL_PER_CLIENT),
         row("handshake order, per shard", shards, (MAX_HANDSHAKES * 8) as u64),
-        row("receive buffers, per shard", shards, u64::from(RECV_BUFFERS) * RECV_BUFFER as u64),
-        row("rings, per shard", shards, u64::from(SQ_ENTRIES) * 64 + u64::from(CQ_ENTRIES) * 16),
+        row("receive buffers, per shard", shards, receive),
+        row("rings, per shard", shards, u64::from(SQ_ENTRIES) * 64 + u64::from(cq_entries(each)) * 16),
+        row("queues from and to the hub, per shard", shards, queues as u64),
         row("buffers for replies, files and long messages, per shard", shards, buffer_bytes),
         row("hashes of transactions seen, per shard", shards, SEEN_TX as u64 * 2 * 20),
+        row("who announced a transaction, per shard", shards, HEARD_TX as u64 * 2 * 120),
         row("index of announced transactions, per shard", shards, TX_LOG as u64 * 2 * 48),
         row("bytes of announced transactions, shared", 1, TX_LOG_BYTES as u64),
         row("mempool with its indexes (half as much again), shared", 1, mempool_bytes + mempool_bytes / 2),

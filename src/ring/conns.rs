@@ -36,8 +36,9 @@ pub(super) struct Entry {
     pub(super) more: bool,
 }
 
-// Kept for every client: it is part of the memory plan.
-const _: () = assert!(size_of::<Entry>() == 24);
+/// Bytes the ring keeps for every client: part of the memory plan.
+pub const CONN_BYTES: usize = size_of::<Entry>();
+const _: () = assert!(CONN_BYTES == 24);
 
 /// The table of connections. Grows to the highest number seen, which the file table bounds.
 #[derive(Debug, Default)]

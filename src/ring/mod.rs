@@ -16,11 +16,13 @@
 //!   queue     the two queues, entering the kernel  token    what a completion carries
 //!   conns     what is outstanding per connection   buffers  the provided buffers
 //!   socket    listening sockets, reserve           accept, receive, send, read: one operation each
+//!   host      what is asked of Linux for the whole process
 //! ```
 
 mod accept;
 mod buffers;
 mod conns;
+mod host;
 mod probe;
 mod queue;
 mod read;
@@ -37,8 +39,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use io_uring::{cqueue, opcode, types};
 use slotmap::{DefaultKey, SlotMap};
 
+pub use conns::CONN_BYTES;
+pub use host::{raise_file_limit, refuse_huge_pages};
 pub use probe::{KernelFeatures, ProbeError, probe};
-pub use setup::{RingConfig, RingError, raise_file_limit};
+pub use setup::{RingConfig, RingError};
 pub use socket::reserve;
 
 use self::accept::Listener;

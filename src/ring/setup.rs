@@ -23,7 +23,7 @@ use super::queue::{Queue, Stay};
 use super::token::{Kind, Token};
 use super::{Ring, monotonic};
 use crate::base::ClientId;
-use crate::base::limits::{CQ_ENTRIES, DONES_PER_TURN, RECV_BUFFERS, SQ_ENTRIES};
+use crate::base::limits::{DONES_PER_TURN, SQ_ENTRIES, cq_entries, recv_buffers};
 use crate::link::Doorbell;
 
 /// How long a ring that is dropped waits for operations that use its memory. Cancelled ones are over
@@ -48,17 +48,24 @@ pub struct RingConfig {
     pub doorbell: Doorbell,
 }
 
-impl Default for RingConfig {
-    /// No listeners, 1,024 clients, queue and buffer sizes of `base::limits`, a silent doorbell.
-    fn default() -> RingConfig {
+impl RingConfig {
+    /// A ring for so many clients, with the queue and buffer sizes of `base::limits`; no listeners, a silent doorbell.
+    pub fn sized(max_clients: u32) -> RingConfig {
         RingConfig {
             listeners: Vec::new(),
-            max_clients: 1_024,
-            buffers: RECV_BUFFERS,
+            max_clients,
+            buffers: recv_buffers(max_clients),
             sq_entries: SQ_ENTRIES,
-            cq_entries: CQ_ENTRIES,
+            cq_entries: cq_entries(max_clients),
             doorbell: Doorbell::silent(),
         }
+    }
+}
+
+impl Default for RingConfig {
+    /// A ring for 1,024 clients.
+    fn default() -> RingConfig {
+        RingConfig::sized(1_024)
     }
 }
 
@@ -237,25 +244,4 @@ fn register_files(ring: &IoUring, max_clients: u32) -> Result<(), RingError> {
         return Err(RingError::FileLimit { max_clients, limit });
     }
     Err(RingError::FileTable { max_clients, source })
-}
-
-/// Raises the soft limit of open files to the hard one and returns it: a ring's file table may not be larger.
-///
-/// # Errors
-/// getrlimit(2) or setrlimit(2) failed.
-pub fn raise_file_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    #[allow(unsafe_code)]
-    // SAFETY: both calls get a valid pointer to a limit of ours.
-    #[allow(unsafe_code)]
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        limit.rlim_cur = limit.rlim_max;
-        if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(limit.rlim_cur)
 }

@@ -19,19 +19,23 @@ pub struct Pool {
     small: Vec<Vec<u8>>,
     large: Vec<Vec<u8>>,
     out: usize,
+    /// Fewest buffers in each list since the last [`Pool::trim`]: nobody has needed those.
+    idle_small: usize,
+    idle_large: usize,
 }
 
 impl Pool {
     /// An empty buffer for a reply or a part of a message.
     pub fn take(&mut self) -> Vec<u8> {
         let buffer = self.small.pop().unwrap_or_else(|| Vec::with_capacity(FRESH));
+        self.idle_small = self.idle_small.min(self.small.len());
         self.out += buffer.capacity();
         buffer
     }
 
     /// An empty buffer with room for `capacity` bytes.
     pub fn take_large(&mut self, capacity: usize) -> Vec<u8> {
-        let mut buffer = self.large.pop().unwrap_or_default();
+        let mut buffer = self.pop_large();
         buffer.reserve_exact(capacity);
         self.out += buffer.capacity();
         buffer
@@ -43,7 +47,7 @@ impl Pool {
         if buffer.capacity() - buffer.len() >= more {
             return;
         }
-        let mut large = self.large.pop().unwrap_or_default();
+        let mut large = self.pop_large();
         large.reserve(buffer.len() + more);
         large.extend_from_slice(buffer);
         let mut old = std::mem::replace(buffer, large);
@@ -51,6 +55,20 @@ impl Pool {
             old.clear();
             self.small.push(old);
         }
+    }
+
+    fn pop_large(&mut self) -> Vec<u8> {
+        let buffer = self.large.pop().unwrap_or_default();
+        self.idle_large = self.idle_large.min(self.large.len());
+        buffer
+    }
+
+    /// Frees half of the buffers that have not been needed since the last time; called once a second. Many shards in a
+    /// process would otherwise each keep what their busiest moment took.
+    pub fn trim(&mut self) {
+        self.small.truncate(self.small.len() - (self.idle_small / 2).min(self.small.len()));
+        self.large.truncate(self.large.len() - self.idle_large.div_ceil(2).min(self.large.len()));
+        (self.idle_small, self.idle_large) = (self.small.len(), self.large.len());
     }
 
     /// Says that a buffer taken has grown from `before` bytes of capacity.
@@ -114,5 +132,25 @@ mod tests {
         assert_eq!(pool.out(), b.capacity());
         pool.give(b);
         assert_eq!(pool.out(), 0);
+    }
+
+    #[test]
+    fn what_nobody_needs_is_freed_and_what_is_needed_stays() {
+        let mut pool = Pool::default();
+        let burst: Vec<_> = (0..64).map(|_| (pool.take(), pool.take_large(200_000))).collect();
+        for (small, large) in burst {
+            pool.give(small);
+            pool.give(large);
+        }
+        pool.trim();
+        assert_eq!((pool.small.len(), pool.large.len()), (64, 64), "all were needed a moment ago");
+        for _ in 0..10 {
+            let (small, large) = (pool.take(), pool.take_large(200_000));
+            pool.give(small);
+            pool.give(large);
+            pool.trim();
+        }
+        assert!((1..=2).contains(&pool.small.len()), "{}", pool.small.len());
+        assert_eq!(pool.large.len(), 1, "the one in use stays");
     }
 }

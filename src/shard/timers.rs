@@ -65,6 +65,7 @@ impl Core {
             self.pushed = true;
         }
         self.retry_filters();
+        self.pool.trim();
     }
 
     /// The hub wants the shard to end.

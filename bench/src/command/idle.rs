@@ -4,15 +4,18 @@
 //! above a process that has served a few clients before (what a client costs), and above one that has served none (the
 //! buffers every shard touches once are then shared by the clients counted).
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
+use breakwater::link::ToShard;
 use serde_json::json;
 
 use super::{Common, LOAD_CORE, RELAY_CORE};
+use crate::made::{self, Chain};
 use crate::relay::{self, Relay};
 use crate::report::Report;
 use crate::swarm::{Manner, Plan, Swarm};
@@ -24,6 +27,11 @@ const TARGET: f64 = 300.0;
 const PER_RING: u32 = 17_000;
 /// Clients that warm the shards up.
 const WARM: u32 = 5_000;
+/// Rounds of announcements to the clients counted: 20 blocks and 1,000 transactions.
+const ROUNDS: u32 = 20;
+const TXS_PER_ROUND: u64 = 50;
+/// Announcements that may wait for a shard; beyond, the process waits.
+const FEED: usize = 64;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -50,20 +58,33 @@ pub(super) struct ShardsArgs {
     clients: u32,
 }
 
-/// The child: prints its address, serves until its input ends.
+/// The child: prints its address, serves until its input ends. Each line of its input is a round of announcements.
 pub(super) fn shards(args: ShardsArgs) -> Outcome {
     let (address, _held) = relay::reserve()?;
-    let stop = std::sync::Arc::new(AtomicBool::new(false));
-    let (ready, started) = std::sync::mpsc::sync_channel(1);
+    let mut chain = Chain::new();
+    let introduction = chain.introduction();
+    let (ready, started) = mpsc::sync_channel(1);
+    let mut feeds = Vec::new();
     for n in 0..args.shards {
-        let (stop, ready) = (stop.clone(), ready.clone());
+        let (ready, introduction) = (ready.clone(), introduction.clone());
+        let (feed, told) = mpsc::sync_channel::<ToShard>(FEED);
+        feeds.push(feed);
         std::thread::spawn(move || {
             os::pin(RELAY_CORE);
-            let opened = Relay::open(n as u16, address, args.clients);
+            let opened = Relay::follow(n as u16, address, args.clients, introduction);
             let _ = ready.send(opened.as_ref().map(|_| ()).map_err(ToString::to_string));
             let Ok(mut relay) = opened else { return };
-            while !stop.load(Ordering::Acquire) {
-                relay.turn();
+            loop {
+                // The shard looks up once a second at the least; entries need not come sooner.
+                match told.try_recv() {
+                    Ok(entry) => {
+                        if relay.announce(entry).is_err() {
+                            return;
+                        }
+                    }
+                    Err(TryRecvError::Empty) => relay.turn(),
+                    Err(TryRecvError::Disconnected) => return,
+                }
             }
         });
     }
@@ -72,8 +93,15 @@ pub(super) fn shards(args: ShardsArgs) -> Outcome {
         result?;
     }
     println!("{address}");
-    std::io::stdin().read_to_end(&mut Vec::new())?;
-    stop.store(true, Ordering::Release);
+    let mut next_tx = 0;
+    for line in std::io::stdin().lines() {
+        line?;
+        let txs = (next_tx..next_tx + TXS_PER_ROUND).map(made::tx).collect();
+        next_tx += TXS_PER_ROUND;
+        for entry in [chain.block(), ToShard::Txs(txs)] {
+            feeds.iter().try_for_each(|feed| feed.send(entry.clone()))?;
+        }
+    }
     Ok(())
 }
 
@@ -85,7 +113,7 @@ pub(super) fn run(args: Args) -> Outcome {
     let mut report = Report::new("idle", workload);
     // The kernel spreads connections by a hash: not evenly to the last one.
     let each = clients / args.shards + clients / args.shards / 20 + 200;
-    let holder = Holder::start(args.shards, each)?;
+    let mut holder = Holder::start(args.shards, each)?;
     let cold = holder.resident()?;
     let visitors = Crowd::connect(holder.address, warm, 1)?;
     std::thread::sleep(settle / 2);
@@ -93,6 +121,11 @@ pub(super) fn run(args: Args) -> Outcome {
     std::thread::sleep(settle / 2);
     let (before, slab) = (holder.resident()?, os::slab().unwrap_or(0));
     let crowd = Crowd::connect(holder.address, clients, 100)?;
+    for _ in 0..ROUNDS {
+        holder.announce()?;
+        std::thread::sleep(settle / ROUNDS);
+    }
+    crowd.wait_blocks(u64::from(ROUNDS) * u64::from(clients) / 2)?;
     std::thread::sleep(settle);
     let (after, slab_after) = (holder.resident()?, os::slab().unwrap_or(0));
     crowd.check()?;
@@ -146,6 +179,14 @@ impl Holder {
         }
     }
 
+    /// A round of announcements to all clients.
+    fn announce(&mut self) -> Outcome {
+        match &mut self.child.stdin {
+            Some(input) => Ok(input.write_all(b"\n")?),
+            None => Err("the shards take no orders".into()),
+        }
+    }
+
     fn resident(&self) -> Outcome<(u64, u64)> {
         os::resident(self.child.id()).ok_or_else(|| "/proc/PID/status cannot be read".into())
     }
@@ -176,6 +217,12 @@ impl Crowd {
             swarm.wait("handshakes", relay::PATIENCE, |_| swarm.is_ready())?;
         }
         Ok(Crowd(swarms))
+    }
+
+    /// Waits until all together have heard of so many blocks; several at a time count as one.
+    fn wait_blocks(&self, blocks: u64) -> Outcome {
+        let heard = || self.0.iter().map(|s| s.seen().blocks.load(Ordering::Acquire)).sum::<u64>();
+        self.0.iter().try_for_each(|s| s.wait("announcements", relay::PATIENCE, |_| heard() >= blocks))
     }
 
     fn check(&self) -> Outcome {

@@ -56,6 +56,8 @@ struct Common {
 /// # Errors
 /// Whatever a benchmark ends with; bad usage ends the process with status 2.
 pub fn main() -> Outcome {
+    // As the product does at its start.
+    breakwater::ring::refuse_huge_pages();
     match Cli::parse().command {
         Command::Fanout(args) => fanout::run(args),
         Command::Ping(args) => ping::run(args),
