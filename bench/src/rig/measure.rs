@@ -69,6 +69,15 @@ impl Latency {
         self.0.as_deref()
     }
 
+    /// What was measured after `before`, an earlier state of this.
+    pub fn since(&self, before: &Latency) -> Option<Histogram<u64>> {
+        let mut recent = self.get()?.clone();
+        if let Some(before) = before.get() {
+            recent.subtract(before).ok()?;
+        }
+        (!recent.is_empty()).then_some(recent)
+    }
+
     /// Adds what another has measured.
     pub fn add(&mut self, other: &Latency) {
         if let Some(theirs) = other.get()

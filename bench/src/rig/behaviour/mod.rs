@@ -118,6 +118,12 @@ pub struct Kind {
     pub make: fn(&Options) -> Box<dyn Behaviour>,
 }
 
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
 /// What a scenario can set for a behaviour; each uses what it understands.
 #[derive(Debug, Clone, Default)]
 pub struct Options {

@@ -134,3 +134,10 @@ pub struct Sample {
     /// Kernel slab of the whole host, bytes.
     pub slab: u64,
 }
+
+impl Results {
+    /// True exactly when no client was lost or refused.
+    pub fn is_clean(&self) -> bool {
+        self.behaviours.iter().all(|of| of.tally.counts.lost == 0 && of.tally.refused_total() == 0)
+    }
+}

@@ -73,7 +73,7 @@ impl ScenarioError {
 }
 
 /// Part of the clients.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Part {
     /// What they are.
     pub kind: &'static Kind,

@@ -1,0 +1,186 @@
+//! The command line: a contract, scripts rely on it (bench/README.md).
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use super::engine::Shared;
+use super::run::Run;
+use super::scenario::{self, Part, Scenario, Wish};
+use crate::Outcome;
+
+/// Bad usage or a scenario that cannot be.
+const USAGE: u8 = 2;
+/// Clients were lost or refused.
+const LOSSES: u8 = 3;
+
+/// Load any Bitcoin P2P server with up to a million real client sockets, and believe the result.
+#[derive(Parser, Debug)]
+#[command(name = "breakwater-rig", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Connect clients to a target and measure.
+    Run(Box<RunArgs>),
+}
+
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = behaviours_help())]
+struct RunArgs {
+    /// Where to connect, HOST:PORT; repeat for several, clients take turns.
+    #[arg(long = "target", value_name = "HOST:PORT")]
+    targets: Vec<String>,
+    /// mainnet, testnet4, signet or regtest.
+    #[arg(long)]
+    network: Option<String>,
+    /// Number of clients.
+    #[arg(long, value_name = "N")]
+    clients: Option<u64>,
+    /// What clients do, and the weight of those who do it (long help: all names); default idle=1.
+    #[arg(long = "behaviour", value_name = "NAME=SHARE", value_parser = part)]
+    parts: Vec<Part>,
+    /// When clients begin: N/s (evenly), N@DURATION (N at once, again after each DURATION), all. Default 1000/s.
+    #[arg(long)]
+    ramp: Option<String>,
+    /// How long after the ramp, as 60s, 500ms, 5m. Default 60s.
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    duration: Option<Duration>,
+    /// Source addresses, which must be this host's. Default: 127.0.1.1 and on for targets on loopback, else the kernel's choice.
+    #[arg(long, value_name = "CIDR")]
+    sources: Option<String>,
+    /// Seed of everything random. Default 1.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A TOML file with the same keys; flags go before it.
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// Transport: v1 (v2 and tls come with the relay's).
+    #[arg(long)]
+    transport: Option<String>,
+    /// Folder for report.json, report.html, samples.jsonl and .hgrm files.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Ping every client once in this time.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    ping_every: Option<Duration>,
+    /// Share of the clients that leave and come back each second, as 0.01.
+    #[arg(long, value_name = "SHARE")]
+    churn: Option<f64>,
+    /// The node behind the target: announcements are measured from the moment it had the block or transaction.
+    #[arg(long, value_name = "HOST:PORT")]
+    watch: Option<String>,
+    /// Process to read CPU and memory of. Default: who listens on the target's port, when it is on this host.
+    #[arg(long, value_name = "PID")]
+    target_pid: Option<u32>,
+    /// Rings (threads). Default: one a core, more when the limit of open files asks for it.
+    #[arg(long, value_name = "N")]
+    rings: Option<u64>,
+    /// You operate the target: needed off loopback and private ranges, and for attackers off loopback.
+    #[arg(long)]
+    i_operate_this_target: bool,
+    /// No live view: a line every few seconds.
+    #[arg(long)]
+    plain_output: bool,
+}
+
+fn behaviours_help() -> String {
+    let width = super::behaviour::KINDS.iter().map(|kind| kind.name.len()).max().unwrap_or(0);
+    let lines = super::behaviour::KINDS.iter().map(|kind| {
+        let attack = if kind.attack { " (attacks)" } else { "" };
+        format!("  {:width$}  {}{attack}\n", kind.name, kind.what)
+    });
+    format!("Behaviours:\n{}", lines.collect::<String>())
+}
+
+fn part(text: &str) -> Result<Part, String> {
+    scenario::part(text).map_err(|error| error.to_string())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    scenario::duration(text).ok_or_else(|| "expected a duration, as 60s, 500ms or 5m".to_string())
+}
+
+/// Runs what the command line says.
+pub(super) fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run(*args),
+    }
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    let scenario = match scenario_of(&args) {
+        Ok(scenario) => scenario,
+        Err(error) => {
+            eprintln!("breakwater-rig: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match conduct(scenario, &args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(LOSSES),
+        Err(error) => {
+            eprintln!("breakwater-rig: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn scenario_of(args: &RunArgs) -> Result<Scenario, scenario::ScenarioError> {
+    let file = match &args.scenario {
+        Some(path) => scenario::read(path)?,
+        None => Wish::default(),
+    };
+    let flags = Wish {
+        targets: args.targets.clone(),
+        network: args.network.clone(),
+        clients: args.clients,
+        parts: args.parts.clone(),
+        ramp: args.ramp.clone(),
+        duration: args.duration,
+        sources: args.sources.clone(),
+        seed: args.seed,
+        transport: args.transport.clone(),
+        ping_every: args.ping_every,
+        churn: args.churn,
+        watch: args.watch.clone(),
+        rings: args.rings,
+        ..Wish::default()
+    };
+    Scenario::new(file.lay(flags), args.i_operate_this_target)
+}
+
+/// The run; true when it did what was asked.
+fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
+    let stop = on_signal()?;
+    let hold = scenario.duration;
+    let patience = scenario.ramp.start_of(scenario.clients) + 2 * scenario.handshake_timeout;
+    let mut run = Run::start(scenario, Shared::new(), args.target_pid)?;
+    let seen = |s: &super::report::Sample, _: &Run| eprintln!("{:.0} open {} ready {} behind {} hs/s {:.0} rss {} slab {} t {:.2} r {:.2} block p99 {} ping p99 {}", s.at, s.open, s.ready, s.behind, s.handshakes_s, s.target_rss/1000000, s.slab/1000000, s.target_cores, s.rig_cores, s.block_p99, s.ping_p99);
+    if run.wait(patience, &stop, seen, Run::is_ramped) {
+        run.wait(hold, &stop, seen, |_| false);
+    }
+    run.look();
+    run.weigh();
+    let results = run.finish()?;
+    for b in &results.behaviours { println!("{} {:?} {:?} {:?}", b.name, b.tally.counts, b.tally.refused, b.tally.errors); }
+    println!("{:?} ramp {:?} rig {} {}", results.target, results.ramp, results.rig_rss, results.rig_rss_before);
+    Ok(results.is_clean())
+}
+
+/// True once SIGINT or SIGTERM has come; a second one ends the process at once.
+fn on_signal() -> Outcome<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    Ok(stop)
+}
