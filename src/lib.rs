@@ -17,6 +17,7 @@
 //!   ring        io_uring: the product's kernel for shards
 //!   hub         node links, chain, store, mempool, submissions; the tokio-uring driver
 //!   stub        a regtest node and clients without a kernel, for the demo, the rig and the tests
+//!   stub_host   a stub node on TCP: for the demo, the rig and the tests
 //!   control     configuration, metrics, logs
 //!   cli         what a person types
 //! ```
@@ -30,7 +31,7 @@
 //!   base, io, wire, feed <- link
 //!   link <- ring
 //!   wire <- client
-//!   feed <- stub
+//!   feed <- stub <- stub_host
 //!   admission, client, link <- shard
 //!   link <- hub
 //!   everything <- control <- cli
@@ -50,4 +51,5 @@ pub mod link;
 pub mod ring;
 pub mod shard;
 pub mod stub;
+pub mod stub_host;
 pub mod wire;

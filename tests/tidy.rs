@@ -79,7 +79,7 @@ fn everywhere(_: &str) -> bool {
 fn below_ring_and_hub(path: &str) -> bool {
     let sans_io_hub = ["brain", "session", "store", "chain", "mempool", "compact", "submissions", "outbox"];
     match room(path) {
-        "ring" | "control" | "cli" | "main" => false,
+        "ring" | "control" | "cli" | "main" | "stub_host" => false,
         "hub" => sans_io_hub.iter().any(|part| path.starts_with(&format!("src/hub/{part}"))),
         _ => true,
     }

@@ -1,13 +1,14 @@
 //! One block with its messages ready to send, and how it is made: coinbase, commitment, merkle root, proof of work.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bitcoin::absolute::LockTime;
 use bitcoin::bip152::HeaderAndShortIds;
 use bitcoin::block::{Header, Version};
 use bitcoin::blockdata::opcodes::all::OP_RETURN;
 use bitcoin::blockdata::script::Builder;
-use bitcoin::consensus::serialize;
+use bitcoin::consensus::{Encodable as _, deserialize, serialize};
 use bitcoin::hashes::Hash as _;
 use bitcoin::transaction::Version as TxVersion;
 use bitcoin::{
@@ -28,14 +29,17 @@ const HALVING: u32 = 150;
 /// What the coinbase witness holds and the commitment covers (BIP141).
 const RESERVED: [u8; 32] = [0; 32];
 
-/// A valid block and what nodes say of it.
+/// A valid block and what nodes say of it. Kept once, as the message: the parsed form, as large again, only while the
+/// block is young.
 #[derive(Debug)]
 pub struct StubBlock {
     hash: Hash,
     parent: Hash,
     height: u32,
     header: [u8; 80],
-    block: Block,
+    head: Header,
+    /// Gone after [`StubBlock::forget_parsed`].
+    parsed: Mutex<Option<Arc<Block>>>,
     message: Bytes,
     cfilter: Bytes,
     filter_hash: Hash,
@@ -96,18 +100,19 @@ impl StubBlock {
         let filter = filters::basic(&block, spent);
         let filter_hash = sha256d(&filter);
         let mut header = [0; 80];
-        let bytes = serialize(&block);
-        header.copy_from_slice(&bytes[..80]);
+        let message = block_message(&block);
+        header.copy_from_slice(&message[HEADER_LEN..HEADER_LEN + 80]);
         StubBlock {
             hash,
             parent: block.header.prev_blockhash.to_byte_array(),
             height,
             header,
-            message: message("block", &bytes),
+            head: block.header,
+            message,
             cfilter: built(|out| write::cfilter(out, MAGIC, &hash, &filter)),
             filter_hash,
             filter_header: filters::chain_header(&filter_hash, previous),
-            block,
+            parsed: Mutex::new(Some(Arc::new(block))),
         }
     }
 
@@ -133,12 +138,20 @@ impl StubBlock {
 
     /// Unix time it claims, seconds.
     pub fn time(&self) -> u32 {
-        self.block.header.time
+        self.head.time
     }
 
-    /// The block as rust-bitcoin knows it.
-    pub fn block(&self) -> &Block {
-        &self.block
+    /// The block as rust-bitcoin knows it; parsed anew when it is old.
+    pub fn block(&self) -> Arc<Block> {
+        let parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Our own bytes can be read again.
+        let anew = || deserialize(self.bytes()).unwrap_or(Block { header: self.head, txdata: Vec::new() });
+        parsed.unwrap_or_else(|| Arc::new(anew()))
+    }
+
+    /// Gives back the memory of the parsed form: nobody is likely to need it any more.
+    pub(super) fn forget_parsed(&self) {
+        self.parsed.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// The `block` message with witness, v1 frame included.
@@ -153,11 +166,11 @@ impl StubBlock {
 
     /// The `block` message without witness data (BIP144), made anew.
     pub fn stripped_message(&self) -> Bytes {
-        let mut block = self.block.clone();
+        let mut block = Block::clone(&self.block());
         for input in block.txdata.iter_mut().flat_map(|tx| tx.input.iter_mut()) {
             input.witness = Witness::new();
         }
-        message("block", &serialize(&block))
+        block_message(&block)
     }
 
     /// The `cmpctblock` message (BIP152 version 2, the coinbase prefilled), made anew.
@@ -172,7 +185,7 @@ impl StubBlock {
             self.hash[6],
             self.hash[7],
         ]);
-        match HeaderAndShortIds::from_block(&self.block, nonce, 2, &[]) {
+        match HeaderAndShortIds::from_block(&self.block(), nonce, 2, &[]) {
             Ok(compact) => message("cmpctblock", &serialize(&compact)),
             // Only for an unknown version or a prefill out of order, and neither is given.
             Err(_) => self.message.clone(),
@@ -181,8 +194,9 @@ impl StubBlock {
 
     /// The `blocktxn` message with the transactions at these positions, `None` when one is out of range.
     pub fn block_txn_message(&self, positions: &[u32]) -> Option<Bytes> {
+        let block = self.block();
         let txs: Option<Vec<&Transaction>> =
-            positions.iter().map(|at| self.block.txdata.get(*at as usize)).collect();
+            positions.iter().map(|at| block.txdata.get(*at as usize)).collect();
         let txs = txs?;
         Some(built(|out| {
             write::message(out, MAGIC, "blocktxn", |out| {
@@ -207,6 +221,16 @@ impl StubBlock {
     pub fn filter_header(&self) -> &Hash {
         &self.filter_header
     }
+}
+
+/// The `block` message, written once: blocks are large.
+fn block_message(block: &Block) -> Bytes {
+    let mut out = Vec::with_capacity(HEADER_LEN + block.total_size());
+    write::message(&mut out, MAGIC, "block", |out| {
+        // Writing to memory cannot fail.
+        let _ = block.consensus_encode(out);
+    });
+    Bytes::from(out)
 }
 
 /// A whole message with this payload.

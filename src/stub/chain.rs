@@ -24,6 +24,8 @@ use crate::wire::{Hash, HashList};
 
 /// Weight that waiting transactions and filling may take in a block; the rest of 4,000,000 is for header and coinbase.
 pub(super) const BLOCK_WEIGHT: u64 = 3_990_000;
+/// Blocks at the tip whose parsed form is kept: what is asked of them (compact blocks, their transactions) is frequent.
+const KEEP_PARSED: usize = 16;
 /// Most satoshi there can be (MAX_MONEY).
 const MAX_MONEY: u64 = 2_100_000_000_000_000;
 
@@ -349,6 +351,9 @@ impl StubChain {
             }
         }
         self.best.push(Link { block, spent });
+        if let Some(old) = self.best.len().checked_sub(KEEP_PARSED + 1) {
+            self.best[old].block.forget_parsed();
+        }
     }
 
     /// Takes the tip off, never genesis.

@@ -105,6 +105,11 @@ impl Mempool {
         self.by_arrival.is_empty()
     }
 
+    /// True exactly when another transaction, even a small one, may be refused for want of room.
+    pub fn is_full(&self) -> bool {
+        self.len() >= MAX_TXS || self.bytes + MAX_TX_WEIGHT as usize > MAX_BYTES
+    }
+
     /// A transaction by txid or wtxid.
     pub fn get(&self, hash: &Hash) -> Option<&Arc<StubTx>> {
         self.by_arrival.get(self.by_hash.get(hash)?)

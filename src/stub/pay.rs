@@ -23,12 +23,22 @@ const MAX_FREE: usize = 100_000;
 const TRIES: usize = 64;
 /// Largest payment made, bytes: weight 400,000 without witness.
 const MAX_PAYMENT: usize = 99_000;
+/// Coins that small payments want at hand, so that their chains stay short; below, they make three outputs of one.
+const WANTED_FREE: usize = 20_000;
+/// Fee of a small payment, satoshi: above 1 per virtual byte.
+const SMALL_FEE: u64 = 200;
+/// One small payment in so many pays a random script, so that filters differ.
+const STRANGERS: u32 = 16;
 /// Largest wanted size of a block, bytes: frames and weights stay below 4,000,000.
 pub const MAX_FILL: usize = 3_950_000;
-/// Stuffing of one filling transaction, bytes. Many small ones rather than few large: compact blocks name each.
+/// Most stuffing of one filling transaction, bytes. Many small ones rather than few large: compact blocks name each.
 const FILL_STEP: usize = 50_000;
 /// Bytes of a filling transaction with its output in the transaction before: 50,400 stuffing, 206 script, 110 the rest.
 const FILL_BYTES: usize = 50_750;
+/// What it takes besides the stuffing, bytes.
+const FILL_EXTRA: usize = FILL_BYTES - FILL_STEP;
+/// Least that can be filled, bytes: one byte for each of the 400 items, and the transaction that makes the output.
+const LEAST_FILL: usize = FILL_EXTRA + 600;
 /// Its weight: what is not witness, about 120 bytes, counts four times.
 const FILL_WEIGHT: u64 = 51_300;
 
@@ -86,6 +96,25 @@ impl StubChain {
         Some(tx)
     }
 
+    /// A valid transaction as small as they come (94 bytes without witness; a block takes 10,000): one input, one output
+    /// to itself; three while few coins are free, so that they last for any number of these. Promises as `make_tx`.
+    pub fn make_small_tx(&mut self, rng: &mut impl Rng) -> Option<Transaction> {
+        let (at, coin) = self.take_coin(rng, SMALL_FEE + 2 * SMALL, false)?;
+        let mut left = coin.value - SMALL_FEE;
+        let mut outputs = Vec::with_capacity(3);
+        if rng.random_range(0..STRANGERS) == 0 {
+            left -= SMALL;
+            outputs.push(output(SMALL, ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array(rng.random()))));
+        }
+        let split = self.purse.free.len() < WANTED_FREE && left > 10 * LEAST_COIN;
+        let parts = if split { 3 } else { 1 };
+        for part in 0..parts {
+            let value = left / parts + if part == 0 { left % parts } else { 0 };
+            outputs.push(output(value, Lock::True.output_script().to_owned()));
+        }
+        Some(spend(at, Lock::True, 0, outputs))
+    }
+
     /// A free coin of at least this value, satoshi; only of the chain when `confirmed`.
     fn take_coin(&mut self, rng: &mut impl Rng, least: u64, confirmed: bool) -> Option<(OutPoint, Coin)> {
         if self.purse.free.is_empty() {
@@ -131,10 +160,12 @@ impl StubChain {
     /// of all. The first makes stuffed outputs, the others spend them.
     pub(super) fn fill(&mut self, bytes: usize, weight: u64) -> (Vec<(Transaction, Lock)>, u64) {
         let by_weight = usize::try_from(BLOCK_WEIGHT.saturating_sub(weight) / FILL_WEIGHT).unwrap_or(0);
-        let count = (self.block_bytes.saturating_sub(bytes) / FILL_BYTES).min(by_weight);
-        if count == 0 {
+        let missing = self.block_bytes.saturating_sub(bytes);
+        let count = missing.div_ceil(FILL_BYTES).min(by_weight);
+        if count == 0 || missing < LEAST_FILL {
             return (Vec::new(), 0);
         }
+        let step = (missing / count).saturating_sub(FILL_EXTRA).min(FILL_STEP);
         let mut rng = self.rng.clone();
         // Confirmed, because the block may have no room for a waiting parent.
         let funds = self.take_coin(&mut rng, count as u64 * SMALL, true);
@@ -148,7 +179,7 @@ impl StubChain {
         let mut made = vec![(first, Lock::True)];
         for vout in 0..count as u32 {
             let ashes = vec![output(0, nothing(vout.to_le_bytes().to_vec()))];
-            made.push((spend(OutPoint::new(txid, vout), Lock::Stuffed, FILL_STEP, ashes), Lock::Stuffed));
+            made.push((spend(OutPoint::new(txid, vout), Lock::Stuffed, step, ashes), Lock::Stuffed));
         }
         (made, count as u64 * SMALL)
     }

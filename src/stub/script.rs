@@ -80,13 +80,12 @@ impl Lock {
     /// A witness that opens it. `stuffing`: about how many bytes it shall carry, at most [`MAX_STUFFING`]; `True`
     /// carries none.
     pub fn witness(self, stuffing: usize, fill: u8) -> Witness {
-        let mut witness = Witness::new();
-        if self == Lock::Stuffed {
-            let item = vec![fill; (stuffing / STUFFING_ITEMS).clamp(1, MAX_ITEM)];
-            (0..STUFFING_ITEMS).for_each(|_| witness.push(&item));
-        }
-        witness.push(self.scripts().1.as_bytes());
-        witness
+        let item = vec![fill; (stuffing / STUFFING_ITEMS).clamp(1, MAX_ITEM)];
+        let items = if self == Lock::Stuffed { STUFFING_ITEMS } else { 0 };
+        let script = self.scripts().1.as_bytes();
+        // All at once: pushing one by one moves what is there each time.
+        let all: Vec<&[u8]> = std::iter::repeat_n(&item[..], items).chain([script]).collect();
+        Witness::from_slice(&all)
     }
 
     /// True exactly when the witness opens it.

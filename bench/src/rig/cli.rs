@@ -30,6 +30,8 @@ struct Cli {
 enum Command {
     /// Connect clients to a target and measure.
     Run(Box<RunArgs>),
+    /// Stub nodes on regtest, to load a relay without a real one.
+    Node(super::node::Args),
 }
 
 #[derive(clap::Args, Debug)]
@@ -112,6 +114,20 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(*args),
+        Command::Node(args) => ended(super::node::run(args).map_err(|error| match error {
+            super::node::Failure::Usage(text) => (USAGE, text),
+            super::node::Failure::Other(text) => (1, text),
+        })),
+    }
+}
+
+fn ended(result: Result<(), (u8, String)>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((status, text)) => {
+            eprintln!("breakwater-rig: {}", breakwater::control::one_line(&text));
+            ExitCode::from(status)
+        }
     }
 }
 

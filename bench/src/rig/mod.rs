@@ -6,6 +6,7 @@
 //!   behaviour  what it does beyond that, one small state machine each
 //!   scenario   what a run shall do: flags, TOML, checks
 //!   engine     rings full of clients, one thread each
+//!   node       stub nodes on regtest, to load a relay without a real one
 //!   measure    counters and histograms
 //!   origin     when blocks and transactions came into the world
 //!   watch      a link to the node behind the target
@@ -19,6 +20,7 @@ mod cli;
 pub mod client;
 pub mod engine;
 pub mod measure;
+pub mod node;
 pub mod origin;
 pub mod report;
 pub mod run;

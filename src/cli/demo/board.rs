@@ -148,6 +148,11 @@ impl Board {
         Ok(Board { start: std::time::Instant::now(), numbers: Mutex::new(numbers) })
     }
 
+    /// When the clock all threads of the demo share began.
+    pub(super) fn start(&self) -> std::time::Instant {
+        self.start
+    }
+
     /// Now, on the clock all threads of the demo share.
     pub(super) fn now(&self) -> Instant {
         Instant(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))

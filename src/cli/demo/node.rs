@@ -1,21 +1,17 @@
 //! The stub node on a thread of its own, over real sockets: mines, makes transactions, and hands some of them to wallets.
 //!
-//! Bounded: events of connections wait in one short queue, whose writers wait for it; a peer that takes nothing of what is
-//! sent to it is dropped when its queue is full; peers by a constant.
+//! Connections and their bounds are [`StubHost`]'s; here are the reasons why it says something.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bitcoin::Transaction;
 use bitcoin::hashes::Hash as _;
-use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::Phase;
@@ -25,6 +21,7 @@ use crate::cli::Failure;
 use crate::stub::client::{Headers, Kind};
 use crate::stub::node::{Options, Output};
 use crate::stub::{Client, MAGIC, PeerId, StubChain, StubNode};
+use crate::stub_host::{StubHost, unix_time};
 
 /// Blocks before the demo begins: coins are mature after 100.
 const FIRST_BLOCKS: u32 = 150;
@@ -36,12 +33,6 @@ const TX_EVERY: Duration = Duration::from_millis(400);
 const TXS_PER_WALLET: u32 = 900;
 /// Connections the node takes; the relay needs a few.
 const MAX_PEERS: usize = 64;
-/// Events that wait for the node.
-const EVENTS: usize = 64;
-/// Messages that wait for a peer: more than the longest answer, which is 2,000 filters and blocks.
-const PEER_QUEUE: usize = 16_384;
-/// Bytes read at a time.
-const READ_BYTES: usize = 64 * 1024;
 
 /// The node.
 #[derive(Debug)]
@@ -52,12 +43,6 @@ pub(super) struct Node {
     pub(super) headers: Headers,
     /// Ends with `Phase::Over`.
     pub(super) thread: JoinHandle<()>,
-}
-
-enum Event {
-    Connected(PeerId, SocketAddr, mpsc::Sender<Bytes>),
-    Bytes(PeerId, Vec<u8>),
-    Closed(PeerId),
 }
 
 /// Starts it; `wallets`: who is given transactions to submit.
@@ -81,8 +66,11 @@ pub(super) fn start(
     let thread = std::thread::Builder::new().name("demo-node".into()).spawn(move || {
         let rng = SmallRng::seed_from_u64(seed);
         let given = vec![0; wallets.len()];
-        let worker = Worker { board, node, peers: BTreeMap::new(), rng, wallets, given };
-        runtime.block_on(worker.work(listener, phase));
+        runtime.block_on(async {
+            let mut host = StubHost::new(node, board.start(), MAX_PEERS);
+            host.listen(listener);
+            Worker { board, host, rng, wallets, given }.work(phase).await;
+        });
     });
     Ok(Node { address, headers, thread: thread.map_err(failed)? })
 }
@@ -110,8 +98,7 @@ fn headers(node: &mut StubNode, now: Instant) -> Headers {
 
 struct Worker {
     board: Arc<Board>,
-    node: StubNode,
-    peers: BTreeMap<PeerId, mpsc::Sender<Bytes>>,
+    host: StubHost,
     rng: SmallRng,
     wallets: Vec<mpsc::Sender<Transaction>>,
     /// Transactions each wallet was given.
@@ -119,9 +106,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn work(mut self, listener: TcpListener, mut phase: watch::Receiver<Phase>) {
-        let (events, mut inbox) = mpsc::channel(EVENTS);
-        tokio::spawn(accept(listener, events));
+    async fn work(mut self, mut phase: watch::Receiver<Phase>) {
         let mut block_at = self.board.now() + BLOCK_EVERY;
         let mut tx_at = block_at;
         loop {
@@ -149,11 +134,11 @@ impl Worker {
                 }
                 Phase::Over => return,
             }
-            self.node.tick(self.board.now());
-            self.put_out();
-            let wake = self.node.next_wake().min(block_at).min(tx_at).min(now + Duration::from_secs(60));
+            self.host.flush();
+            self.report();
+            let wake = block_at.min(tx_at).min(now + Duration::from_secs(60));
             tokio::select! {
-                event = inbox.recv() => self.take(event),
+                () = self.host.turn() => {}
                 () = tokio::time::sleep(self.board.until(wake)) => {}
                 _ = phase.changed() => {}
             }
@@ -161,7 +146,7 @@ impl Worker {
     }
 
     fn mine(&mut self) {
-        let chain = self.node.chain_mut();
+        let chain = self.host.node_mut().chain_mut();
         let hash = chain.mine(unix_time());
         let height = chain.height();
         self.board.lock().mined(self.board.now(), hash, height);
@@ -169,7 +154,7 @@ impl Worker {
 
     /// One transaction of the node's own, one for a wallet to submit.
     fn make_txs(&mut self) {
-        let chain = self.node.chain_mut();
+        let chain = self.host.node_mut().chain_mut();
         if let Some(tx) = chain.make_tx(&mut self.rng, 300)
             && chain.accept_tx(&tx).is_ok()
         {
@@ -181,7 +166,7 @@ impl Worker {
         let pick = self.rng.random_range(0..self.wallets.len());
         if self.given[pick] < TXS_PER_WALLET
             && self.wallets[pick].capacity() > 0
-            && let Some(tx) = self.node.chain_mut().make_tx(&mut self.rng, 300)
+            && let Some(tx) = self.host.node_mut().chain_mut().make_tx(&mut self.rng, 300)
             // Only this thread sends, so that there is still room.
             && self.wallets[pick].try_send(tx).is_ok()
         {
@@ -189,104 +174,16 @@ impl Worker {
         }
     }
 
-    fn take(&mut self, event: Option<Event>) {
-        let now = self.board.now();
-        match event {
-            Some(Event::Connected(peer, address, queue)) if self.peers.len() < MAX_PEERS => {
-                self.peers.insert(peer, queue);
-                self.node.connected(now, peer, address);
-            }
-            // Dropping its queue closes it.
-            Some(Event::Connected(..)) | None => {}
-            Some(Event::Bytes(peer, bytes)) => self.node.received(now, peer, &bytes),
-            Some(Event::Closed(peer)) => {
-                self.peers.remove(&peer);
-                self.node.disconnected(now, peer);
-            }
-        }
-    }
-
-    fn put_out(&mut self) {
-        let mut slow = Vec::new();
-        while let Some(output) = self.node.next_output() {
-            match output {
-                Output::Send(peer, bytes) => {
-                    if self.peers.get(&peer).is_some_and(|queue| queue.try_send(bytes).is_err()) {
-                        slow.push(peer);
-                    }
-                }
-                Output::Disconnect(peer, why) => {
-                    self.peers.remove(&peer);
-                    self.board.lock().broke(format!("the node dropped the relay: {why}"));
-                }
-            }
-        }
-        for peer in slow {
-            self.peers.remove(&peer);
-            self.node.disconnected(self.board.now(), peer);
-        }
+    fn report(&mut self) {
+        let dropped = self.host.take_dropped();
         let mut numbers = self.board.lock();
-        numbers.node = *self.node.counters();
-        numbers.node_peers = self.peers.len();
+        dropped.iter().for_each(|why| numbers.broke(format!("the node dropped the relay: {why}")));
+        numbers.node = *self.host.node().counters();
+        numbers.node_peers = self.host.peers();
     }
 }
 
 /// The two hashes of a transaction.
 pub(super) fn hashes(tx: &Transaction) -> [crate::wire::Hash; 2] {
     [tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array()]
-}
-
-fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-async fn accept(listener: TcpListener, events: mpsc::Sender<Event>) {
-    let mut next = 1;
-    loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            // No descriptors or memory: others may give some back.
-            Err(_) => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        // A failure costs a little time only.
-        let _ = stream.set_nodelay(true);
-        let peer = PeerId(next);
-        next += 1;
-        let (queue, outgoing) = mpsc::channel(PEER_QUEUE);
-        if events.send(Event::Connected(peer, address, queue)).await.is_err() {
-            return;
-        }
-        tokio::spawn(serve(peer, stream, outgoing, events.clone()));
-    }
-}
-
-/// Reads and writes until the peer closes or the node has dropped its queue.
-async fn serve(
-    peer: PeerId,
-    stream: TcpStream,
-    mut outgoing: mpsc::Receiver<Bytes>,
-    events: mpsc::Sender<Event>,
-) {
-    let (mut read, mut write) = stream.into_split();
-    let write = async move {
-        while let Some(bytes) = outgoing.recv().await {
-            if write.write_all(&bytes).await.is_err() {
-                return;
-            }
-        }
-    };
-    let told = events.clone();
-    let read = async move {
-        let mut buffer = vec![0; READ_BYTES];
-        while let Ok(n @ 1..) = read.read(&mut buffer).await {
-            if told.send(Event::Bytes(peer, buffer[..n].to_vec())).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! { () = write => {} () = read => {} }
-    let _ = events.send(Event::Closed(peer)).await;
 }

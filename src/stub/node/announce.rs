@@ -25,8 +25,10 @@ impl StubNode {
         if self.queued != self.chain.mempool().arrivals() {
             self.queue_txs(now);
         }
+        // Who does not take what waits for it hears of transactions when it does.
+        let window = self.options.window;
         let due = |(id, peer): (&PeerId, &super::Peer)| {
-            (!peer.pending.is_empty() && peer.announce_at <= now).then_some(*id)
+            (!peer.pending.is_empty() && peer.announce_at <= now && peer.unsent <= window).then_some(*id)
         };
         let due: Vec<PeerId> = self.peers.iter().filter_map(due).collect();
         due.into_iter().for_each(|peer| self.announce_txs(peer));

@@ -11,7 +11,8 @@
 //! - `hear`: transactions announced and sent by peers
 //!
 //! Bounded: a peer's inbox by two messages, its memory of what it knows, requests in flight and orphans each by a
-//! constant; outputs by what the caller lets in before it drains them.
+//! constant; outputs by what the caller lets in before it drains them, and per peer by the window of the options when
+//! the caller reports what it has [sent](StubNode::sent).
 
 mod announce;
 mod hear;
@@ -32,7 +33,7 @@ use rand::{Rng, SeedableRng};
 
 use self::hear::Hearing;
 use self::index::FilterIndex;
-use self::peer::Peer;
+use self::peer::{Peer, cost};
 use super::block::built;
 use super::{MAGIC, StubChain};
 use crate::base::limits::{
@@ -94,6 +95,9 @@ pub struct Options {
     pub addresses: Vec<SocketAddr>,
     /// User agent (BIP14).
     pub user_agent: String,
+    /// While more bytes than this wait to be sent to a peer, its requests are not read and transactions are not announced
+    /// to it (Bitcoin Core -maxsendbuffer). Only for callers that report what they have sent.
+    pub window: usize,
 }
 
 impl Default for Options {
@@ -110,6 +114,7 @@ impl Default for Options {
             fee_filter: 1_000,
             addresses: Vec::new(),
             user_agent: "/breakwater-stub:0.1.0/".to_owned(),
+            window: usize::MAX,
         }
     }
 }
@@ -304,9 +309,22 @@ impl StubNode {
         self.outputs.pop_front()
     }
 
-    fn send(&mut self, peer: PeerId, bytes: Bytes) {
-        if self.peers.contains_key(&peer) {
-            self.outputs.push_back(Output::Send(peer, bytes));
+    /// Outputs for this peer have left: so many messages of so many bytes. Call `tick` afterwards.
+    pub fn sent(&mut self, peer: PeerId, messages: usize, bytes: usize) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.unsent = peer.unsent.saturating_sub(bytes + messages * cost(0));
+        }
+    }
+
+    /// True exactly when so much waits for the peer that nothing more shall be read from it.
+    pub fn is_full(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.unsent > self.options.window)
+    }
+
+    fn send(&mut self, id: PeerId, bytes: Bytes) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.unsent = peer.unsent.saturating_add(cost(bytes.len()));
+            self.outputs.push_back(Output::Send(id, bytes));
         }
     }
 
@@ -326,10 +344,10 @@ impl StubNode {
 
     /// Reads the whole messages in a peer's inbox.
     fn read(&mut self, now: Instant, peer: PeerId) {
-        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let Some(state) = self.peers.get_mut(&peer).filter(|state| !state.inbox.is_empty()) else { return };
         let mut inbox = std::mem::take(&mut state.inbox);
         let mut used = 0;
-        while self.peers.contains_key(&peer) {
+        while self.peers.contains_key(&peer) && !self.is_full(peer) {
             match split(MAGIC, &inbox[used..]) {
                 Step::Need(_) => break,
                 Step::Drop { used: bytes, .. } => used += bytes,

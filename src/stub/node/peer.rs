@@ -10,14 +10,18 @@ use crate::wire::Hash;
 
 /// Hashes in one generation of [`Known`].
 const GENERATION: usize = 50_000;
+/// What a message costs besides its bytes.
+const MESSAGE_COST: usize = 256;
 
 /// One peer.
 #[derive(Debug)]
 pub(super) struct Peer {
     /// The peer's address.
     pub(super) addr: SocketAddr,
-    /// Bytes that are not a whole message yet, or that a silent node has not read.
+    /// Bytes that are not a whole message yet, or that a silent node, or one whose answers wait, has not read.
     pub(super) inbox: Vec<u8>,
+    /// Cost of what was given out for it and is not reported as sent, see [`cost`].
+    pub(super) unsent: usize,
     /// True exactly when its `version` has come.
     pub(super) versioned: bool,
     /// True exactly when its `verack` has come.
@@ -55,6 +59,7 @@ impl Peer {
         Peer {
             addr,
             inbox: Vec::new(),
+            unsent: 0,
             versioned: false,
             ready: false,
             relay: false,
@@ -73,7 +78,7 @@ impl Peer {
         }
     }
 
-    /// When something is due for it.
+    /// When something is due for it, without regard to its window: who reports what was sent ticks then anyway.
     pub(super) fn wake(&self) -> Instant {
         match (self.ready, self.pending.is_empty()) {
             (false, _) => Instant::FAR,
@@ -83,11 +88,21 @@ impl Peer {
     }
 }
 
-/// Hashes heard lately: at least the last 50,000, at most twice as many.
+/// What a message counts in a peer's window: its bytes, and something for itself, so that small ones are bounded too.
+pub(super) fn cost(bytes: usize) -> usize {
+    bytes + MESSAGE_COST
+}
+
+/// Hashes heard lately: at least the last 50,000, at most twice as many. Of each eight bytes: two that agree in them are
+/// not met in the life of a stub node, and there may be hundreds of peers.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    young: HashSet<Hash>,
-    old: HashSet<Hash>,
+    young: HashSet<u64>,
+    old: HashSet<u64>,
+}
+
+fn short(hash: &Hash) -> u64 {
+    hash.iter().take(8).fold(0, |short, byte| short << 8 | u64::from(*byte))
 }
 
 impl Known {
@@ -95,10 +110,11 @@ impl Known {
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(hash);
+        self.young.insert(short(&hash));
     }
 
     pub(super) fn contains(&self, hash: &Hash) -> bool {
-        self.young.contains(hash) || self.old.contains(hash)
+        let hash = short(hash);
+        self.young.contains(&hash) || self.old.contains(&hash)
     }
 }
