@@ -8,6 +8,7 @@
 //!   rig       the load rig, a product of its own
 //!   command   one benchmark each
 //!   relay     a shard whose hub is the benchmark
+//!   relay_process  the whole relay as a process
 //!   made      blocks and transactions made up for announcements
 //!   swarm     thousands of clients on one ring
 //!   floor     the bare send loop the relay is measured against
@@ -26,6 +27,7 @@ mod floor;
 mod made;
 mod os;
 mod relay;
+mod relay_process;
 pub mod report;
 pub mod rig;
 pub mod swarm;

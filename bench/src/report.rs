@@ -43,6 +43,14 @@ impl Report {
         self.ratio = Some(ratio);
     }
 
+    /// A number with a target of its own.
+    pub fn at_most(&mut self, key: &str, text: &str, value: f64, target: f64) {
+        let value = (value * 1_000.0).round() / 1_000.0;
+        let verdict = if value <= target { "met" } else { "MISSED" };
+        self.rows.push((text.to_string(), format!("{value} (at most {target}: {verdict})")));
+        self.numbers.insert(key.to_string(), json!(value));
+    }
+
     /// Prints the table; with `record` appends the line.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod alloc;
 mod fanout;
 mod idle;
+mod million;
 mod node_cpu;
 mod ping;
 
@@ -35,6 +36,11 @@ enum Command {
     Alloc(alloc::Args),
     /// CPU of the node behind (needs BITCOIND and a release build of the relay).
     NodeCpu(node_cpu::Args),
+    /// A million clients, both ends on this machine: what must hold of them.
+    Million(million::Args),
+    /// Bare rings in a process of their own, for `million`.
+    #[command(hide = true)]
+    Hold(million::HoldArgs),
     /// Shards in a process of their own, for `idle`.
     #[command(hide = true)]
     Shards(idle::ShardsArgs),
@@ -64,11 +70,13 @@ pub fn main() -> Outcome {
         Command::Idle(args) => idle::run(args),
         Command::Alloc(args) => alloc::run(args),
         Command::NodeCpu(args) => node_cpu::run(args),
+        Command::Million(args) => million::run(args),
+        Command::Hold(args) => million::hold(args),
         Command::Shards(args) => idle::shards(args),
     }
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }

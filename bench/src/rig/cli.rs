@@ -179,15 +179,35 @@ fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
     let hold = scenario.duration;
     let patience = scenario.ramp.start_of(scenario.clients) + 2 * scenario.handshake_timeout;
     let mut run = Run::start(scenario, Shared::new(), args.target_pid)?;
-    let seen = |s: &super::report::Sample, _: &Run| eprintln!("{:.0} open {} ready {} behind {} hs/s {:.0} rss {} slab {} t {:.2} r {:.2} block p99 {} ping p99 {}", s.at, s.open, s.ready, s.behind, s.handshakes_s, s.target_rss/1000000, s.slab/1000000, s.target_cores, s.rig_cores, s.block_p99, s.ping_p99);
+    let seen = |s: &super::report::Sample, _: &Run| {
+        eprintln!(
+            "{:.0} open {} ready {} behind {} hs/s {:.0} rss {} slab {} t {:.2} r {:.2} block p99 {} ping p99 {}",
+            s.at,
+            s.open,
+            s.ready,
+            s.behind,
+            s.handshakes_s,
+            s.target_rss / 1000000,
+            s.slab / 1000000,
+            s.target_cores,
+            s.rig_cores,
+            s.block_p99,
+            s.ping_p99
+        )
+    };
     if run.wait(patience, &stop, seen, Run::is_ramped) {
         run.wait(hold, &stop, seen, |_| false);
     }
     run.look();
     run.weigh();
     let results = run.finish()?;
-    for b in &results.behaviours { println!("{} {:?} {:?} {:?}", b.name, b.tally.counts, b.tally.refused, b.tally.errors); }
-    println!("{:?} ramp {:?} rig {} {}", results.target, results.ramp, results.rig_rss, results.rig_rss_before);
+    for b in &results.behaviours {
+        println!("{} {:?} {:?} {:?}", b.name, b.tally.counts, b.tally.refused, b.tally.errors);
+    }
+    println!(
+        "{:?} ramp {:?} rig {} {}",
+        results.target, results.ramp, results.rig_rss, results.rig_rss_before
+    );
     Ok(results.is_clean())
 }
 

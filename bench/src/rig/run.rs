@@ -246,6 +246,11 @@ impl Run {
         }
     }
 
+    /// VmRSS of the target before the first client, bytes.
+    pub fn before_rss(&self) -> u64 {
+        self.before.target.rss
+    }
+
     /// The engine, to change what it does.
     pub fn engine(&self) -> &Engine {
         &self.engine

@@ -37,7 +37,8 @@ impl Process {
     pub fn listening(at: SocketAddr) -> Option<Process> {
         let inodes = listeners(at);
         let own = std::process::id();
-        let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let pids =
+            fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         pids.filter(|pid| *pid != own).find(|pid| has_socket(*pid, &inodes)).map(|pid| Process { pid })
     }
 
@@ -76,7 +77,8 @@ fn listeners(at: SocketAddr) -> Vec<String> {
         let lines = text.lines().skip(1).filter_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             let local = words.get(1)?.rsplit_once(':')?.1;
-            (local == port && words.get(3) == Some(&LISTEN)).then(|| format!("socket:[{}]", words.get(9).unwrap_or(&"")))
+            (local == port && words.get(3) == Some(&LISTEN))
+                .then(|| format!("socket:[{}]", words.get(9).unwrap_or(&"")))
         });
         lines.collect::<Vec<_>>()
     };
@@ -85,9 +87,10 @@ fn listeners(at: SocketAddr) -> Vec<String> {
 
 fn has_socket(pid: u32, inodes: &[String]) -> bool {
     let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    files.take(MOST_FILES).filter_map(|file| fs::read_link(file.ok()?.path()).ok()).any(|link| {
-        link.to_str().is_some_and(|link| inodes.iter().any(|inode| inode == link))
-    })
+    files
+        .take(MOST_FILES)
+        .filter_map(|file| fs::read_link(file.ok()?.path()).ok())
+        .any(|link| link.to_str().is_some_and(|link| inodes.iter().any(|inode| inode == link)))
 }
 
 /// CPU time of all threads, in nanoseconds where the kernel tells (schedstat), with what ended threads used in ticks of 10 ms.

@@ -89,7 +89,8 @@ fn listen(
     let mut stream = TcpStream::connect_timeout(&node, PATIENCE)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let (mut client, mut tally, mut known) = (Client::new(Box::new(Watcher)), Tally::default(), Known::default());
+    let (mut client, mut tally, mut known) =
+        (Client::new(Box::new(Watcher)), Tally::default(), Known::default());
     let (mut rng, mut out) = (SmallRng::seed_from_u64(0), Vec::new());
     let (mut input, mut buffer, mut begun) = (Vec::new(), vec![0; 64 * 1024], false);
     while !over.load(Ordering::Acquire) && input.len() < MOST_INPUT {

@@ -3,11 +3,13 @@
 //! | name | what it does |
 //! |---|---|
 //! | `idle` | listens: blocks and transactions by inv |
+//! | `mute` | connects, says nothing, counts messages: for floors |
 //! | `pinger` | pings every 2 s, as bitcoinj does |
 //!
 //! A behaviour adds to [`super::client`], which does the handshake, answers pings and measures announcements.
 
 mod idle;
+mod mute;
 mod pinger;
 
 use std::fmt;
@@ -138,6 +140,12 @@ pub struct Options {
 /// All of them.
 pub const KINDS: &[Kind] = &[
     Kind { name: "idle", what: "listens: blocks and transactions by inv", attack: false, make: idle::make },
+    Kind {
+        name: "mute",
+        what: "connects and says nothing; counts messages",
+        attack: false,
+        make: mute::make,
+    },
     Kind { name: "pinger", what: "pings every 2 s, as bitcoinj does", attack: false, make: pinger::make },
 ];
 

@@ -75,6 +75,9 @@ mod tests {
         let mut due = Due::default();
         due.add(20, 1);
         due.add(10, 2);
-        assert_eq!((due.next(), due.take(5), due.take(15), due.take(15)), (Some(10), None, Some((10, 2)), None));
+        assert_eq!(
+            (due.next(), due.take(5), due.take(15), due.take(15)),
+            (Some(10), None, Some((10, 2)), None)
+        );
     }
 }

@@ -98,8 +98,7 @@ impl Engine {
     pub fn start(scenario: Arc<Scenario>, shared: Arc<Shared>) -> Outcome<Engine> {
         let workers = rings(&scenario)?;
         let start = shared.now();
-        let mut engine =
-            Engine { shared, boards: Vec::new(), commands: Vec::new(), threads: Vec::new() };
+        let mut engine = Engine { shared, boards: Vec::new(), commands: Vec::new(), threads: Vec::new() };
         let (ready, started) = mpsc::sync_channel(workers as usize);
         for index in 0..workers {
             let (board, wake) = (Arc::new(Board::default()), Arc::new(Wake::new()?));
@@ -193,12 +192,19 @@ fn rings(scenario: &Scenario) -> Outcome<u32> {
     let limit = breakwater::ring::raise_file_limit()?;
     let room = u32::try_from(limit.saturating_sub(SPARE_FILES)).unwrap_or(u32::MAX).min(PER_RING);
     if room == 0 {
-        return Err(format!("the limit of open files is {limit}, expected more than {SPARE_FILES} (ulimit -n)").into());
+        return Err(format!(
+            "the limit of open files is {limit}, expected more than {SPARE_FILES} (ulimit -n)"
+        )
+        .into());
     }
     let least = scenario.clients.div_ceil(room);
     if scenario.rings != 0 && scenario.rings < least {
         let clients = scenario.clients;
-        return Err(format!("{} rings carry no {clients} clients: a ring holds {room} (ulimit -n)", scenario.rings).into());
+        return Err(format!(
+            "{} rings carry no {clients} clients: a ring holds {room} (ulimit -n)",
+            scenario.rings
+        )
+        .into());
     }
     let cores = u32::try_from(os::cores()).unwrap_or(1);
     let wanted = if scenario.rings == 0 { cores.min(scenario.clients) } else { scenario.rings };

@@ -142,7 +142,8 @@ impl Ring {
             entry.flags(Flags::IO_LINK | Flags::SKIP_SUCCESS).user_data(LINK | u64::from(slot))
         };
         let family = if target.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        let place = DestinationSlot::try_from_slot_target(slot).map_err(|_| "a slot beyond the file table")?;
+        let place =
+            DestinationSlot::try_from_slot_target(slot).map_err(|_| "a slot beyond the file table")?;
         let socket = opcode::Socket::new(family, libc::SOCK_STREAM, 0).file_index(Some(place)).build();
         let (level, option) = (libc::IPPROTO_TCP as u32, libc::TCP_NODELAY as u32);
         let nodelay = opcode::SetSockOpt::new(Fixed(slot), level, option, (&raw const ON).cast(), 4).build();

@@ -323,11 +323,7 @@ impl<'a> Worker<'a> {
     // ---- calls of clients ------------------------------------------------------------------------------
 
     /// Calls a client and does what follows. False when its connection is being closed.
-    fn call(
-        &mut self,
-        slot: u32,
-        what: impl FnOnce(&mut Client, &mut Context<'_>) -> Flow,
-    ) -> Outcome<bool> {
+    fn call(&mut self, slot: u32, what: impl FnOnce(&mut Client, &mut Context<'_>) -> Flow) -> Outcome<bool> {
         let number = self.number(slot);
         let entry = &mut self.slots[slot as usize];
         let was_ready = entry.client.is_ready();

@@ -199,9 +199,10 @@ impl Scenario {
             None => None,
         };
         let clients = wish.clients.unwrap_or(0);
-        let clients = u32::try_from(clients).ok().filter(|n| (1..=MAX_CLIENTS).contains(n)).ok_or_else(|| {
-            bad("clients", clients, format!("a whole number from 1 to {MAX_CLIENTS} (flag --clients)"))
-        })?;
+        let clients =
+            u32::try_from(clients).ok().filter(|n| (1..=MAX_CLIENTS).contains(n)).ok_or_else(|| {
+                bad("clients", clients, format!("a whole number from 1 to {MAX_CLIENTS} (flag --clients)"))
+            })?;
         let parts = if wish.parts.is_empty() { vec![idle()] } else { wish.parts };
         let total: f64 = parts.iter().map(|part| part.share).sum();
         if total <= 0.0 {

@@ -52,8 +52,9 @@ impl Sources {
         };
         let (each, ports) = (clients.div_ceil(count), ports());
         if each > ports {
-            let expected =
-                format!("more addresses: {each} clients on each, and it has {ports} ports (ip_local_port_range)");
+            let expected = format!(
+                "more addresses: {each} clients on each, and it has {ports} ports (ip_local_port_range)"
+            );
             return Err(ScenarioError::value("sources", text.unwrap_or("any"), expected));
         }
         Ok(sources)

@@ -1,0 +1,169 @@
+//! The million: relay and rig on this machine, both ends of a million connections, and what must hold of them.
+//!
+//! ```text
+//!   small floor, small relay    cost per announcement and client at --small clients
+//!   relay    connect -> weigh -> blocks -> blocks with pings -> transactions -> churn -> drain
+//!   floor    the bare send loop over as many connections
+//!   verdicts, each with its number; the report of the big run in --report
+//! ```
+//!
+//! - `phases`: the big run
+//! - `cost`: CPU per announcement and client: the relay's and the floor's, at both sizes
+//! - `hold`: the floor's process
+//!
+//! The node is a stub in this process; its moments of announcing are the origins of the latencies.
+
+mod cost;
+mod hold;
+mod phases;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Common;
+use crate::rig::scenario;
+use crate::{Outcome, report};
+
+pub(super) use hold::{Args as HoldArgs, run as hold};
+
+/// Targets of the issue; what each means is said in `verdicts`.
+const READY_WITHIN: f64 = 180.0;
+const USER_BYTES: f64 = 400.0;
+const ALL_BYTES: f64 = 4_600.0;
+const FLAT: f64 = 1.25;
+/// Memory that may remain after the drain, as a share of what the clients had taken: the allocator's own reserve.
+const REMAINS: f64 = 0.05;
+
+#[derive(clap::Args, Debug, Clone)]
+pub(super) struct Args {
+    /// Clients, both ends on this machine: about 10 KB of memory each.
+    #[arg(long, default_value_t = 1_000_000)]
+    clients: u32,
+    /// Clients of the runs that the cost is compared with.
+    #[arg(long, default_value_t = 10_000)]
+    small: u32,
+    /// Blocks announced to all, half of them while pings go through.
+    #[arg(long, default_value_t = 20)]
+    blocks: u32,
+    /// Transactions announced to all.
+    #[arg(long, default_value_t = 1_000)]
+    txs: u32,
+    /// Every client is pinged once in this time while pings go through.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    ping_every: Duration,
+    /// Share of the clients that leave and come back each second while they churn.
+    #[arg(long, default_value_t = 0.01)]
+    churn: f64,
+    /// How long they churn.
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    churn_for: Duration,
+    /// Leave out the bare send loop, which connects as many clients again; then nothing is said about the cost.
+    #[arg(long)]
+    no_floor: bool,
+    /// Folder of the big run's report.
+    #[arg(long, default_value = "target/million")]
+    report: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    scenario::duration(text).ok_or_else(|| "expected a duration, as 60s, 500ms or 5m".to_string())
+}
+
+pub(super) fn run(mut args: Args) -> Outcome {
+    if args.common.tiny {
+        (args.clients, args.small, args.blocks, args.txs) = (300, 100, 4, 20);
+        (args.ping_every, args.churn, args.churn_for) = (Duration::from_secs(1), 0.2, Duration::from_secs(2));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    let workload = json!({
+        "clients": args.clients, "small": args.small, "blocks": args.blocks, "txs": args.txs,
+        "ping_every_s": args.ping_every.as_secs_f64(), "churn": args.churn, "churn_s": args.churn_for.as_secs_f64(),
+    });
+    let mut report = report::Report::new("million", workload);
+    let rounds = args.blocks.clamp(2, 10);
+    let small = match args.no_floor {
+        true => None,
+        false => {
+            say(&format!("floor and relay at {} clients", args.small));
+            Some((cost::floor(args.small, rounds, &stop)?, cost::relay(args.small, rounds, &stop)?))
+        }
+    };
+    let big = phases::run(&args, &stop)?;
+    let floor = match args.no_floor {
+        true => None,
+        false => {
+            say(&format!("floor at {} clients", args.clients));
+            Some(cost::floor(args.clients, rounds, &stop)?)
+        }
+    };
+    verdicts(&mut report, &args, &big, small.zip(floor));
+    report.finish(args.common.record)
+}
+
+/// Progress, for people who wait.
+fn say(what: &str) {
+    eprintln!("million: {what}");
+}
+
+fn verdicts(report: &mut report::Report, args: &Args, big: &phases::Big, costs: Option<((f64, f64), f64)>) {
+    let clients = f64::from(args.clients);
+    report.at_most("ready_s", "all connected and handshaken, seconds", big.ready, READY_WITHIN);
+    let lost = (big.lost + big.refused) as f64;
+    report.at_most("lost", "clients lost or refused, the whole run", lost, 0.0);
+    report.at_most("skipped", "blocks skipped, all clients", big.skipped as f64, 0.0);
+    report.at_most(
+        "user_bytes",
+        "relay: user memory per client, idle (VmRSS in all)",
+        big.user_idle,
+        USER_BYTES,
+    );
+    report.at_most(
+        "user_bytes_full",
+        "relay: user memory per client after blocks and transactions",
+        big.user_full,
+        USER_BYTES,
+    );
+    report.number("kernel_bytes", "relay: kernel memory per client", big.kernel, "B");
+    report.at_most(
+        "all_bytes",
+        "relay: kernel and user memory per client",
+        big.kernel + big.user_full,
+        ALL_BYTES,
+    );
+    report.number("rig_bytes", "rig: user memory per client", big.rig, "B");
+    report.at_most("pings_unanswered", "pings unanswered by connected clients", big.pings_open as f64, 0.0);
+    report.number("pings", "pings answered", big.pongs as f64, "");
+    report.number("fanout_s", "block: from the node to the last client, median", big.fanout, "s");
+    report.number("txs_heard", "transactions heard, per client", big.txs_heard as f64 / clients, "");
+    report.number("churned", "connections that left and came back", big.churned as f64, "");
+    let grown = (big.rss_full - big.rss_start).max(1.0);
+    let remains = (big.rss_drained - big.rss_start) / grown;
+    report.number("rss_start", "relay: VmRSS before the first client", big.rss_start / 1e6, "MB");
+    report.number("rss_full", "relay: VmRSS with all clients", big.rss_full / 1e6, "MB");
+    report.number("rss_drained", "relay: VmRSS after the drain", big.rss_drained / 1e6, "MB");
+    report.at_most(
+        "remains",
+        "memory that remains after the drain, share of what was taken",
+        remains,
+        REMAINS,
+    );
+    report.number("relay_us", "relay, CPU per announcement and client", big.cost, "us");
+    if let Some(((floor_small, relay_small), floor)) = costs {
+        report.number("relay_small_us", "  the same at the small size", relay_small, "us");
+        report.number("floor_us", "bare send loop, CPU per announcement and client", floor, "us");
+        report.number("floor_small_us", "  the same at the small size", floor_small, "us");
+        // The bare loop grows, too: cache misses of the kernel's sockets, which nobody can save.
+        let flat = (big.cost - (floor - floor_small)) / relay_small;
+        report.ratio("cost per client against the small size, the bare loop's growth taken out", flat, FLAT);
+    }
+}
