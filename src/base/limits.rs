@@ -92,6 +92,8 @@ pub const RECV_BUFFERS: u16 = 1_024;
 pub const SQ_ENTRIES: u32 = 1_024;
 /// Completion queue entries of a ring: room for a burst of closes and sends without overflow.
 pub const CQ_ENTRIES: u32 = 16_384;
+/// Most entries of a ring's file table, whatever RLIMIT_NOFILE says (IORING_MAX_FIXED_FILES, io_uring/rsrc.c).
+pub const RING_FILES: u64 = 1 << 20;
 /// Accepts outstanding per listener.
 pub const ACCEPTS_IN_FLIGHT: u32 = 64;
 /// Backlog asked of listen(2); the kernel clamps it to net.core.somaxconn.

@@ -11,11 +11,24 @@ use crate::shard::client_sizes;
 /// (tcp_sock, inode, file, dentry and the rest 3,670; io_kiocb of a poll 256).
 pub const KERNEL_PER_CLIENT: u64 = 3_670 + 256;
 
+/// When the memory of a line is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// With each client, idle as it may be.
+    Client,
+    /// From the start.
+    Start,
+    /// With use, up to the bound.
+    Use,
+}
+
 /// A line of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// What.
     pub what: String,
+    /// When.
+    pub when: When,
     /// How many of them.
     pub count: u64,
     /// Bytes each.
@@ -44,20 +57,26 @@ pub fn plan(max_clients: u64, shards: u64, mempool_bytes: u64, buffer_bytes: u64
     let size = |name: &str| sizes.iter().find(|(n, _)| *n == name).map_or(0, |(_, size)| *size as u64);
     // A timer entry is in a vector that doubles, and a slot that was used keeps up to as much again.
     let user_per_client = size("table slot") + 2 * size("timer entry");
-    let row = |what: &str, count: u64, each: u64| Row { what: what.to_string(), count, each };
+    let row =
+        |what: &str, when: When, count: u64, each: u64| Row { what: what.to_string(), when, count, each };
     let rows = vec![
-        row("idle client, our memory", max_clients, user_per_client),
-        row("idle client, kernel socket and armed poll", max_clients, KERNEL_PER_CLIENT),
-        row("handshake order, per shard", shards, (MAX_HANDSHAKES * 8) as u64),
-        row("receive buffers, per shard", shards, u64::from(RECV_BUFFERS) * RECV_BUFFER as u64),
-        row("rings, per shard", shards, u64::from(SQ_ENTRIES) * 64 + u64::from(CQ_ENTRIES) * 16),
-        row("buffers for replies, files and long messages, per shard", shards, buffer_bytes),
-        row("hashes of transactions seen, per shard", shards, SEEN_TX as u64 * 2 * 20),
-        row("index of announced transactions, per shard", shards, TX_LOG as u64 * 2 * 48),
-        row("bytes of announced transactions, shared", 1, TX_LOG_BYTES as u64),
-        row("mempool with its indexes (half as much again), shared", 1, mempool_bytes + mempool_bytes / 2),
-        row("recent blocks, shared", crate::base::limits::RECENT_BLOCKS as u64, 2 * 4_000_000),
-        row("indexes of the chain (2,000,000 headers; records are mapped)", 2_000_000, 8),
+        row("idle client, our memory", When::Client, max_clients, user_per_client),
+        row("idle client, kernel socket and armed poll", When::Client, max_clients, KERNEL_PER_CLIENT),
+        row("handshake order, per shard", When::Use, shards, (MAX_HANDSHAKES * 8) as u64),
+        row("receive buffers, per shard", When::Start, shards, u64::from(RECV_BUFFERS) * RECV_BUFFER as u64),
+        row("rings, per shard", When::Start, shards, u64::from(SQ_ENTRIES) * 64 + u64::from(CQ_ENTRIES) * 16),
+        row("buffers for replies, files and long messages, per shard", When::Use, shards, buffer_bytes),
+        row("hashes of transactions seen, per shard", When::Use, shards, SEEN_TX as u64 * 2 * 20),
+        row("index of announced transactions, per shard", When::Use, shards, TX_LOG as u64 * 2 * 48),
+        row("bytes of announced transactions, shared", When::Use, 1, TX_LOG_BYTES as u64),
+        row(
+            "mempool with its indexes (half as much again), shared",
+            When::Use,
+            1,
+            mempool_bytes + mempool_bytes / 2,
+        ),
+        row("recent blocks, shared", When::Use, crate::base::limits::RECENT_BLOCKS as u64, 2 * 4_000_000),
+        row("indexes of the chain (2,000,000 headers; records are mapped)", When::Use, 2_000_000, 8),
     ];
     Plan { user_per_client, rows }
 }
@@ -66,6 +85,11 @@ impl Plan {
     /// Bytes in all, every bound reached.
     pub fn total(&self) -> u64 {
         self.rows.iter().map(Row::total).sum()
+    }
+
+    /// Bytes taken at these times.
+    pub fn taken(&self, when: &[When]) -> u64 {
+        self.rows.iter().filter(|row| when.contains(&row.when)).map(Row::total).sum()
     }
 
     /// The plan as a table.
