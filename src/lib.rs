@@ -17,7 +17,7 @@
 //!   ring        io_uring: the product's kernel for shards
 //!   hub         node links, chain, store, mempool, submissions; the tokio-uring driver
 //!   stub        a regtest node and clients without a kernel, for the demo, the rig and the tests
-//!   control     configuration, metrics, logs
+//!   control     configuration, memory plan, what the host carries, metrics, logs
 //!   cli         what a person types
 //! ```
 //!

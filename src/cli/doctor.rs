@@ -2,6 +2,7 @@
 //!
 //! Changes nothing. Exit status: 0 the host carries them, 1 it does not, 2 bad usage.
 
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -62,9 +63,16 @@ pub(super) fn doctor(args: DoctorArgs) -> Result<bool, Failure> {
     }
     let mut config = load(args.config, flags)?;
     let verdict = examine(&mut config, &args.root)?;
-    match args.json {
-        true => print_json(&verdict)?,
-        false => print(&verdict),
+    let text = match args.json {
+        true => json(&verdict)?,
+        false => table(&verdict),
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever read it (`doctor | head`) has seen enough; the status is still the answer.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            return Err(Failure::Other(format!("standard output: {error}")));
+        }
+        _ => {}
     }
     Ok(verdict.refusal().is_none())
 }
@@ -89,7 +97,7 @@ pub(super) fn examine(config: &mut Config, root: &Path) -> Result<Verdict, Failu
     Ok(judge(&facts, &Wanted::of(config), &knobs))
 }
 
-fn print_json(verdict: &Verdict) -> Result<(), Failure> {
+fn json(verdict: &Verdict) -> Result<String, Failure> {
     let least = verdict.least();
     let report = Report {
         clients: verdict.clients,
@@ -101,14 +109,13 @@ fn print_json(verdict: &Verdict) -> Result<(), Failure> {
     };
     let text = serde_json::to_string_pretty(&report)
         .map_err(|error| Failure::Other(format!("the findings as JSON: {error}")))?;
-    println!("{text}");
-    Ok(())
+    Ok(text + "\n")
 }
 
-fn print(verdict: &Verdict) {
-    println!("for {} clients on {} shards", verdict.clients, verdict.shards);
-    verdict.findings.iter().for_each(|finding| println!("{}", line(finding)));
-    println!("{}", summary(verdict));
+fn table(verdict: &Verdict) -> String {
+    let head = format!("for {} clients on {} shards", verdict.clients, verdict.shards);
+    let lines = std::iter::once(head).chain(verdict.findings.iter().map(line));
+    lines.chain([summary(verdict)]).map(|line| line + "\n").collect()
 }
 
 fn line(finding: &Finding) -> String {
@@ -136,7 +143,7 @@ fn line(finding: &Finding) -> String {
 
 fn summary(verdict: &Verdict) -> String {
     let Some(least) = verdict.least() else { return "nothing found that limits the clients".into() };
-    let limit = least.limits_to.unwrap_or(0);
-    let verb = if least.fine { "wanted are" } else { "which is too few: wanted are" };
-    format!("this host carries {limit} clients, limited by: {}; {verb} {}", least.what, verdict.clients)
+    let (limit, wanted) = (least.limits_to.unwrap_or(0), verdict.clients);
+    let of = if least.fine { format!("clients ({wanted} wanted)") } else { format!("of {wanted} clients") };
+    format!("this host carries {limit} {of}, limited by: {}", least.what)
 }

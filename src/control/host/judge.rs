@@ -274,12 +274,11 @@ fn memory(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
 /// A row of the table against the host.
 fn setting(facts: &Facts, wanted: &Wanted, knob: &Knob) -> Finding {
     let numbers = knob.numbers(wanted.clients);
-    let sign = match knob.kind {
-        Kind::Min => "at least ",
-        Kind::Exact => "",
-        Kind::Range => "at most, at least ",
+    let aim = match knob.kind {
+        Kind::Min => format!("at least {}", words(&numbers)),
+        Kind::Exact => words(&numbers),
+        Kind::Range => format!("{} or wider", words(&numbers)),
     };
-    let aim = format!("{sign}{}", words(&numbers));
     let Some(have) = facts.settings.get(knob.name) else {
         let absent = remark(knob.name, "not on this host".into(), aim, true, knob.severity);
         return absent.because(knob.why, knob.source, None);
@@ -293,7 +292,7 @@ fn setting(facts: &Facts, wanted: &Wanted, knob: &Knob) -> Finding {
             (target == *have || idle_rule(name, facts), Severity::Nice)
         }
         // 1 admits a group: the probe knows whether it is ours.
-        ("kernel.io_uring_disabled", _) => (facts.io_uring.is_none(), knob.severity),
+        ("kernel.io_uring_disabled", limit) => (limit.is_none(), knob.severity),
         (_, Some(limit)) if knob.severity == Severity::Must => (limit >= wanted.clients, knob.severity),
         _ => (target == *have, knob.severity),
     };
@@ -313,7 +312,7 @@ fn idle_rule(name: &str, facts: &Facts) -> bool {
 fn limit_of(name: &str, have: &[u64], facts: &Facts, wanted: &Wanted) -> Option<u64> {
     let first = have.first().copied()?;
     match name {
-        "kernel.io_uring_disabled" => facts.io_uring.is_some().then_some(0),
+        "kernel.io_uring_disabled" => (first > 0 && facts.io_uring.is_some()).then_some(0),
         "fs.nr_open" => Some(first.min(RING_FILES).saturating_mul(wanted.shards)),
         "fs.file-max" => (!facts.sys_admin).then(|| first.saturating_sub(facts.files_in_use)),
         // Loaded, but no rule tracks anything here: it bounds nothing yet.

@@ -146,6 +146,10 @@ fn a_group_that_is_allowed_io_uring_is_fine() {
     let mut facts = good();
     facts.settings.insert("kernel.io_uring_disabled", vec![1]);
     assert_eq!(short(&verdict(&facts, &wanted(1_000, 1))), Vec::<&str>::new());
+    // Refused by something else, the sysctl is not to blame.
+    facts.settings.insert("kernel.io_uring_disabled", vec![0]);
+    facts.io_uring = Some("denied by a seccomp filter".into());
+    assert_eq!(short(&verdict(&facts, &wanted(1_000, 1))), ["io_uring"]);
 }
 
 #[test]
