@@ -118,6 +118,22 @@ fn the_json_is_one_object_and_the_status_says_the_same() {
 }
 
 #[test]
+fn the_default_number_of_clients_fits_a_small_host() {
+    let host = poor_host();
+    write(&host, "proc/sys/fs/file-max", "1000000\n");
+    write(&host, "proc/sys/fs/nr_open", "1048576\n");
+    write(&host, "proc/meminfo", "MemTotal: 100000 kB\nMemAvailable: 90000 kB\n");
+    let output = breakwater(&["doctor", "--json", "--root", path(&host), "--shards", "2"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), report["limited_by"].as_str()),
+        (Some(0), Some("memory for idle clients"))
+    );
+    assert_eq!(report["clients"], report["carries"]);
+    assert!((10_000..40_000).contains(&report["clients"].as_u64().unwrap()), "{report}");
+}
+
+#[test]
 fn a_host_without_io_uring_carries_nobody() {
     let host = poor_host();
     write(&host, "proc/sys/kernel/io_uring_disabled", "2\n");
@@ -125,6 +141,23 @@ fn a_host_without_io_uring_carries_nobody() {
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);
     assert!(said.contains("MUST    io_uring") && said.contains("this host carries 0 of 1 clients"), "{said}");
+}
+
+#[test]
+fn conntrack_counts_until_the_operator_says_otherwise() {
+    let host = poor_host();
+    write(&host, "proc/sys/fs/file-max", "1000000\n");
+    write(&host, "proc/sys/fs/nr_open", "1048576\n");
+    write(&host, "proc/sys/net/netfilter/nf_conntrack_count", "40\n");
+    let ask = |more: &[&str]| {
+        let arguments = ["doctor", "--root", path(&host), "--shards", "1", "--clients", "61"];
+        let output = breakwater(&[&arguments[..], more].concat());
+        (output.status.code(), text(&output.stdout).lines().last().unwrap().to_owned())
+    };
+    let said = ask(&[]);
+    assert_eq!(said.0, Some(1), "{said:?}");
+    assert!(said.1.contains("60 of 61 clients, limited by: net.netfilter.nf_conntrack_max"), "{said:?}");
+    assert_eq!(ask(&["--untracked"]).0, Some(0));
 }
 
 #[test]
@@ -302,14 +335,16 @@ fn what_the_host_lacks_is_said_and_bad_usage_refused() {
         assert_eq!(text(&output.stderr).lines().count(), 1, "{arguments:?}");
     }
     // A memory that cannot be written: no change without a way back.
-    let before = contents(&host, &[]);
+    let left: Vec<Knob> =
+        knobs().unwrap().into_iter().filter(|knob| !knob.name.contains("netfilter")).collect();
+    let before = contents(&host, &left);
     write(&memory, "file", "");
     let file = memory.path().join("file");
     let output =
         script("apply", &["--clients", "2000000", "--root", path(&host), "--state", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("nothing was changed"));
-    assert_eq!(contents(&host, &[]), before);
+    assert_eq!(contents(&host, &left), before);
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub(super) struct DoctorArgs {
     /// One JSON object (kernel-tuning/README.md describes it).
     #[arg(long)]
     json: bool,
+    /// A rule of the firewall exempts the relay's port from conntrack (notrack), which cannot be seen from here.
+    #[arg(long)]
+    untracked: bool,
     /// Reads /proc and /sys below DIR: a host copied there, or made up.
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
@@ -62,7 +65,7 @@ pub(super) fn doctor(args: DoctorArgs) -> Result<bool, Failure> {
         return Err(Failure::Usage("--clients is 0, expected a whole number from 1 to 8388608".into()));
     }
     let mut config = load(args.config, flags)?;
-    let verdict = examine(&mut config, &args.root)?;
+    let verdict = examine(&mut config, &args.root, args.untracked)?;
     let text = match args.json {
         true => json(&verdict)?,
         false => table(&verdict),
@@ -74,27 +77,28 @@ pub(super) fn doctor(args: DoctorArgs) -> Result<bool, Failure> {
         }
         _ => {}
     }
-    Ok(verdict.refusal().is_none())
+    Ok(verdict.suffices())
 }
 
 /// Reads the host and judges a configuration by it; chooses `max_clients` where the operator left it to us.
-pub(super) fn examine(config: &mut Config, root: &Path) -> Result<Verdict, Failure> {
+pub(super) fn examine(config: &mut Config, root: &Path, untracked: bool) -> Result<Verdict, Failure> {
     let knobs = knobs().map_err(|error| Failure::Other(error.to_string()))?;
     let mut facts = Facts::read(root, &knobs);
     // Only here can it be tried.
     if root == Path::new("/") {
         facts.io_uring = ring::probe().err().map(|error| error.to_string());
     }
+    let judge = |config: &Config| judge(&facts, &Wanted { untracked, ..Wanted::of(config) }, &knobs);
     let chosen_by_us = config.max_clients == 0;
     config.fit(facts.open_files.unwrap_or(u64::MAX));
-    let verdict = judge(&facts, &Wanted::of(config), &knobs);
-    let carries = verdict.carries();
-    if !chosen_by_us || carries >= u64::from(config.max_clients) || carries == 0 {
+    let verdict = judge(config);
+    let certain = verdict.certain();
+    if !chosen_by_us || certain >= u64::from(config.max_clients) || certain == 0 {
         return Ok(verdict);
     }
-    // A small host gets a default that fits it. Fewer clients take less of everything, so this is judged fine.
-    config.max_clients = u32::try_from(carries).unwrap_or(u32::MAX);
-    Ok(judge(&facts, &Wanted::of(config), &knobs))
+    // A small host gets a default that fits it.
+    config.max_clients = u32::try_from(certain).unwrap_or(u32::MAX);
+    Ok(judge(config))
 }
 
 fn json(verdict: &Verdict) -> Result<String, Failure> {
@@ -102,7 +106,7 @@ fn json(verdict: &Verdict) -> Result<String, Failure> {
     let report = Report {
         clients: verdict.clients,
         shards: verdict.shards,
-        ok: verdict.refusal().is_none(),
+        ok: verdict.suffices(),
         carries: least.and_then(|finding| finding.limits_to),
         limited_by: least.map(|finding| finding.what.as_str()),
         findings: &verdict.findings,

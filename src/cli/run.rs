@@ -60,7 +60,7 @@ const ADVICE_LINES: usize = 3;
 /// Refuses what the host cannot carry, before anything is opened; what is only worse than it could be gets a line in the log.
 fn check_host(config: &mut Config) -> Result<(), Failure> {
     file_limit()?;
-    let verdict = doctor::examine(config, Path::new("/"))?;
+    let verdict = doctor::examine(config, Path::new("/"), false)?;
     if let Some(refusal) = verdict.refusal() {
         return Err(Failure::Usage(refusal));
     }

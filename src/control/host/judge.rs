@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - Only findings of severity `must` bound what the host carries; each of them names its number.
+//! - What refuses is certain: conntrack bounds, but a rule we cannot see may exempt the port, so it is advice to `run`.
 //! - The bound of memory counts what idle clients cost whether or not anything happens. That every bound is reached at once is advice,
 //!   never a reason to refuse.
 
@@ -13,6 +14,8 @@ use crate::base::limits::{MAX_SHARDS, RING_FILES};
 use crate::control::Config;
 use crate::control::plan::{self, KERNEL_PER_CLIENT, Plan, When, human};
 
+/// The limit that a rule of the firewall (notrack) can lift without our seeing it: it never refuses.
+const CONNTRACK: &str = "net.netfilter.nf_conntrack_max";
 /// The finding that says whether io_uring is allowed.
 const IO_URING: &str = "io_uring";
 /// Oldest kernel, as `ring::probe` has it.
@@ -35,6 +38,8 @@ pub struct Wanted {
     pub use_bytes: u64,
     /// Where clients connect.
     pub listen: Vec<SocketAddr>,
+    /// True exactly when the operator says that conntrack does not track the port.
+    pub untracked: bool,
 }
 
 impl Wanted {
@@ -49,6 +54,7 @@ impl Wanted {
             start_bytes: plan.taken(&[When::Start]),
             use_bytes: plan.taken(&[When::Use]),
             listen: config.listen.clone(),
+            untracked: false,
         }
     }
 
@@ -95,18 +101,33 @@ pub struct Verdict {
 impl Verdict {
     /// What bounds the clients most.
     pub fn least(&self) -> Option<&Finding> {
-        let bounding = self.findings.iter().filter(|finding| finding.severity == Severity::Must);
-        bounding.filter(|finding| finding.limits_to.is_some()).min_by_key(|finding| finding.limits_to)
+        self.bounding().min_by_key(|finding| finding.limits_to)
     }
 
-    /// Clients the host carries; as many as wanted and more when nothing bounds them.
-    pub fn carries(&self) -> u64 {
-        self.least().and_then(|finding| finding.limits_to).unwrap_or(u64::MAX)
+    /// True exactly when nothing bounds the clients below what is wanted.
+    pub fn suffices(&self) -> bool {
+        self.bounding().all(|finding| finding.fine)
+    }
+
+    /// Clients that are certainly carried as far as `run` can know; any number when nothing bounds them.
+    pub fn certain(&self) -> u64 {
+        self.refusing().and_then(|finding| finding.limits_to).unwrap_or(u64::MAX)
     }
 
     /// What is short and matters, but refuses nobody.
     pub fn advice(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| !finding.fine && finding.severity == Severity::Should)
+        let soft = |finding: &&Finding| finding.severity == Severity::Should || finding.what == CONNTRACK;
+        self.findings.iter().filter(|finding| !finding.fine && finding.severity > Severity::Nice).filter(soft)
+    }
+
+    fn bounding(&self) -> impl Iterator<Item = &Finding> {
+        let must = self.findings.iter().filter(|finding| finding.severity == Severity::Must);
+        must.filter(|finding| finding.limits_to.is_some())
+    }
+
+    /// What bounds the clients most among what may refuse.
+    fn refusing(&self) -> Option<&Finding> {
+        self.bounding().filter(|finding| finding.what != CONNTRACK).min_by_key(|finding| finding.limits_to)
     }
 
     /// Why `run` must not start, in one sentence.
@@ -116,12 +137,12 @@ impl Verdict {
         if let Some(sentence) = denied.and_then(|finding| finding.mend.clone()) {
             return Some(sentence);
         }
-        let least = self.least().filter(|finding| !finding.fine)?;
+        let least = self.refusing().filter(|finding| !finding.fine)?;
         let mend = least.mend.as_ref().map_or(String::new(), |mend| format!("; {mend}"));
         Some(format!(
             "configuration key `max_clients` is {}, but this host carries {} with {} shards: {} {}, wanted {}{mend}",
             self.clients,
-            self.carries(),
+            self.certain(),
             self.shards,
             least.what,
             least.value,
@@ -316,7 +337,7 @@ fn limit_of(name: &str, have: &[u64], facts: &Facts, wanted: &Wanted) -> Option<
         "fs.nr_open" => Some(first.min(RING_FILES).saturating_mul(wanted.shards)),
         "fs.file-max" => (!facts.sys_admin).then(|| first.saturating_sub(facts.files_in_use)),
         // Loaded, but no rule tracks anything here: it bounds nothing yet.
-        "net.netfilter.nf_conntrack_max" => {
+        CONNTRACK if !wanted.untracked => {
             facts.tracked.filter(|tracked| *tracked > 0).map(|tracked| first.saturating_sub(tracked))
         }
         "net.ipv4.tcp_mem" => have.get(2).copied(),

@@ -32,6 +32,7 @@ fn wanted(clients: u64, shards: u64) -> Wanted {
         start_bytes: GB,
         use_bytes: 2 * GB,
         listen: vec!["0.0.0.0:8333".parse().unwrap()],
+        untracked: false,
     }
 }
 
@@ -49,14 +50,14 @@ fn a_good_host_has_nothing_short() {
     assert_eq!(short(&verdict), Vec::<&str>::new());
     assert_eq!(verdict.refusal(), None);
     assert_eq!(verdict.advice().count(), 0);
-    assert!(verdict.carries() >= 1_000_000);
+    assert!(verdict.suffices() && verdict.certain() >= 1_000_000);
     assert!(verdict.findings.iter().all(|finding| finding.mend.is_none() && !finding.source.is_empty()));
 }
 
 #[test]
 fn each_limit_limits_to_its_number() {
     type Change = fn(&mut Facts);
-    let cases: [(&str, u64, Change); 9] = [
+    let cases: [(&str, u64, Change); 8] = [
         ("kernel", 0, |facts| facts.kernel = (5, 15)),
         ("io_uring", 0, |facts| facts.io_uring = Some("denied: allow it".into())),
         ("limit of open files", 320_000, |facts| facts.open_files = Some(20_000)),
@@ -64,10 +65,6 @@ fn each_limit_limits_to_its_number() {
         ("memory limit of the control group", 500_000, |facts| facts.cgroup = Some(3 * GB)),
         ("fs.nr_open", 16_000, |facts| drop(facts.settings.insert("fs.nr_open", vec![1_000]))),
         ("fs.file-max", 398_000, |facts| drop(facts.settings.insert("fs.file-max", vec![400_000]))),
-        ("net.netfilter.nf_conntrack_max", 262_000, |facts| {
-            facts.tracked = Some(144);
-            facts.settings.insert("net.netfilter.nf_conntrack_max", vec![262_144]);
-        }),
         ("kernel.io_uring_disabled", 0, |facts| {
             facts.settings.insert("kernel.io_uring_disabled", vec![2]);
             facts.io_uring = Some("disabled: set it to 0".into());
@@ -82,7 +79,8 @@ fn each_limit_limits_to_its_number() {
         let finding = verdict.findings.iter().find(|finding| finding.what == what).unwrap();
         assert_eq!((finding.fine, finding.limits_to), (false, Some(number)), "{finding:?}");
         assert!(finding.mend.is_some() && finding.severity == Severity::Must, "{finding:?}");
-        assert_eq!(verdict.carries(), number, "{what}");
+        assert_eq!((verdict.suffices(), verdict.certain()), (false, number), "{what}");
+        assert_eq!(verdict.least().unwrap().limits_to, Some(number));
         let refusal = verdict.refusal().unwrap();
         let said = match facts.io_uring {
             Some(sentence) => vec![sentence],
@@ -100,7 +98,7 @@ fn the_least_limit_is_named() {
     facts.memory = Some(2 * GB);
     let verdict = verdict(&facts, &wanted(1_000_000, 16));
     assert_eq!(verdict.least().unwrap().what, "memory for idle clients");
-    assert_eq!(verdict.carries(), 250_000);
+    assert_eq!(verdict.certain(), 250_000);
 }
 
 #[test]
@@ -124,7 +122,7 @@ fn open_files_are_mended_by_the_limit_or_by_shards() {
     let text = mend(8_000_000, 1);
     assert!(!text.contains("LimitNOFILE") && text.contains("--shards 400"), "{text}");
     facts.open_files = Some(4_000_000);
-    assert_eq!(verdict(&facts, &wanted(8_000_000, 1)).carries(), 1_048_576);
+    assert_eq!(verdict(&facts, &wanted(8_000_000, 1)).certain(), 1_048_576);
 }
 
 #[test]
@@ -138,6 +136,23 @@ fn what_does_not_bind_here_bounds_nothing() {
     let verdict = verdict(&facts, &wanted(1_000_000, 16));
     assert_eq!(verdict.refusal(), None);
     assert_eq!(short(&verdict), ["net.netfilter.nf_conntrack_max"]);
+    assert_eq!(verdict.advice().count(), 0);
+}
+
+#[test]
+fn conntrack_bounds_and_warns_but_never_refuses() {
+    let mut facts = good();
+    facts.tracked = Some(144);
+    facts.settings.insert(CONNTRACK, vec![262_144]);
+    let verdict = verdict(&facts, &wanted(1_000_000, 16));
+    let least = verdict.least().unwrap();
+    assert_eq!((least.what.as_str(), least.limits_to, verdict.suffices()), (CONNTRACK, Some(262_000), false));
+    assert!(verdict.refusal().is_none() && verdict.certain() >= 1_000_000);
+    assert_eq!(verdict.advice().map(|finding| finding.what.as_str()).collect::<Vec<_>>(), [CONNTRACK]);
+    // The operator has a notrack rule.
+    let exempt = Wanted { untracked: true, ..wanted(1_000_000, 16) };
+    let verdict = self::verdict(&facts, &exempt);
+    assert!(verdict.suffices());
     assert_eq!(verdict.advice().count(), 0);
 }
 
@@ -165,7 +180,7 @@ fn soft_settings_are_advice_with_the_line_that_mends_them() {
     assert_eq!(named, ["memory free now", "net.core.somaxconn", "net.ipv4.tcp_mem"]);
     assert_eq!(advice[1].mend.as_deref(), Some("sysctl -w net.core.somaxconn=\"4096\""));
     assert_eq!(advice[2].limits_to, Some(30));
-    assert!(verdict.carries() >= 1_000);
+    assert!(verdict.certain() >= 1_000);
 }
 
 #[test]
