@@ -18,7 +18,7 @@
 //!   hub         node links, chain, store, mempool, submissions; the tokio-uring driver
 //!   stub        a regtest node and clients without a kernel, for the demo, the rig and the tests
 //!   stub_host   a stub node on TCP: for the demo, the rig and the tests
-//!   control     configuration, metrics, logs
+//!   control     configuration, memory plan, what the host carries, metrics, logs
 //!   cli         what a person types
 //! ```
 //!

@@ -153,8 +153,9 @@ fn version_and_help() {
         ),
         (vec!["demo"], vec!["--for", "--clients", "--plain-output"]),
         (vec!["plan"], vec!["--max-clients", "--shards", "--config"]),
+        (vec!["doctor"], vec!["--clients", "--shards", "--config", "--json", "--untracked", "Status 1"]),
         (vec!["config"], vec!["default"]),
-        (vec![], vec!["run", "demo", "config", "plan", "--version"]),
+        (vec![], vec!["run", "demo", "config", "plan", "doctor", "--version"]),
     ] {
         let output = breakwater(&[&command[..], &["--help"]].concat());
         assert_eq!(output.status.code(), Some(0), "{command:?}");

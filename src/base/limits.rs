@@ -100,6 +100,8 @@ pub const SQ_ENTRIES: u32 = 1_024;
 pub const CQ_ENTRIES: u32 = 16_384;
 /// Fewest completion queue entries of a ring: two for each entry of the submission queue.
 pub const CQ_ENTRIES_LEAST: u32 = 2 * SQ_ENTRIES;
+/// Most entries of a ring's file table, whatever RLIMIT_NOFILE says (IORING_MAX_FIXED_FILES, io_uring/rsrc.c).
+pub const RING_FILES: u64 = 1 << 20;
 /// Accepts outstanding per listener.
 pub const ACCEPTS_IN_FLIGHT: u32 = 64;
 /// Backlog asked of listen(2); the kernel clamps it to net.core.somaxconn.

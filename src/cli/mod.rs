@@ -1,9 +1,11 @@
 //! What a person types. Parses, calls, and turns an error into one sentence and an exit status:
-//! 0 after a clean end, 2 for bad usage or configuration, 1 for the rest.
+//! 0 after a clean end, 2 for bad usage or configuration (also one the host cannot carry), 1 for the rest. `doctor` also
+//! ends with 1 when the host does not carry the clients, with nothing on standard error.
 
 #![forbid(unsafe_code)]
 
 mod demo;
+mod doctor;
 mod host;
 mod observe;
 mod run;
@@ -39,6 +41,11 @@ enum Command {
     },
     /// Print the memory plan of a configuration.
     Plan(PlanArgs),
+    /// Say what of this host is fine, what limits the clients to what number, and the line that mends it.
+    ///
+    /// Changes nothing. Status 0: the host carries them. Status 1: it does not. Status 2: bad usage or configuration.
+    /// kernel-tuning/README.md describes each setting and the JSON.
+    Doctor(doctor::DoctorArgs),
     /// List every metric with its labels and meaning.
     Metrics,
 }
@@ -138,6 +145,12 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::Plan(args) => show_plan(args),
+        Command::Doctor(args) => match doctor::doctor(args) {
+            Ok(true) => Ok(()),
+            // Said on standard output.
+            Ok(false) => return ExitCode::from(1),
+            Err(failure) => Err(failure),
+        },
         Command::Metrics => {
             for (name, labels, text) in metrics::documented() {
                 println!("{name} {{{labels}}}\n    {text}");

@@ -1,12 +1,15 @@
 //! `breakwater run`: checks the host, opens the store, starts the shards, runs the hub on this thread.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Failure;
+use super::doctor;
 use super::host::Host;
 use super::observe::Log;
 use crate::base::Nonces;
 use crate::control::config::{Config, network_name};
+use crate::control::host::Finding;
 use crate::control::{logs, metrics};
 use crate::hub::driver::{self, DrainHandle};
 use crate::hub::store::{FolderDisk, Store, StoreConfig};
@@ -16,8 +19,7 @@ use crate::ring;
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(mut config: Config) -> Result<(), Failure> {
     logs::start(config.log_json, config.log_level);
-    ring::probe().map_err(|error| Failure::Other(error.to_string()))?;
-    config.fit(file_limit()?);
+    check_host(&mut config)?;
     if let Some(address) = config.metrics {
         metrics::start(address).map_err(Failure::Other)?;
     }
@@ -49,6 +51,29 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
     driver::run(make, links, bell, drain, &mut log)?;
     Host::join(threads);
     tracing::info!(event = %"end", "all clients closed, the store is synced");
+    Ok(())
+}
+
+/// Most lines about settings that cost clients time or connections.
+const ADVICE_LINES: usize = 3;
+
+/// Refuses what the host cannot carry, before anything is opened; what is only worse than it could be gets a line in the log.
+fn check_host(config: &mut Config) -> Result<(), Failure> {
+    file_limit()?;
+    let verdict = doctor::examine(config, Path::new("/"), false)?;
+    if let Some(refusal) = verdict.refusal() {
+        return Err(Failure::Usage(refusal));
+    }
+    let advice: Vec<&Finding> = verdict.advice().collect();
+    for finding in advice.iter().take(ADVICE_LINES) {
+        let Finding { what, value, wanted, .. } = finding;
+        let mend = finding.mend.as_deref().unwrap_or("run `breakwater doctor`");
+        tracing::warn!("host: {what} is {value}, wanted {wanted}: {mend}");
+    }
+    let more = advice.len().saturating_sub(ADVICE_LINES);
+    if more > 0 {
+        tracing::warn!("host: {more} more settings could be better: run `breakwater doctor`");
+    }
     Ok(())
 }
 

@@ -1,8 +1,9 @@
-//! Configuration, the memory plan, metrics and logs.
+//! Configuration, the memory plan, what the host carries, metrics and logs.
 
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod host;
 pub mod logs;
 pub mod metrics;
 pub mod plan;

@@ -14,11 +14,24 @@ use crate::shard::client_sizes;
 /// (tcp_sock, inode, file, dentry and the rest 3,670; io_kiocb of a poll 256).
 pub const KERNEL_PER_CLIENT: u64 = 3_670 + 256;
 
+/// When the memory of a line is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// With each client, idle as it may be.
+    Client,
+    /// From the start.
+    Start,
+    /// With use, up to the bound.
+    Use,
+}
+
 /// A line of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// What.
     pub what: String,
+    /// When.
+    pub when: When,
     /// How many of them.
     pub count: u64,
     /// Bytes each.
@@ -49,23 +62,30 @@ pub fn plan(max_clients: u64, shards: u64, mempool_bytes: u64, buffer_bytes: u64
     let user_per_client = size("table slot") + 2 * size("timer entry") + CONN_BYTES as u64;
     let each = u32::try_from(max_clients.div_ceil(shards.max(1))).unwrap_or(u32::MAX);
     let receive = u64::from(recv_buffers(each)) * RECV_BUFFER as u64;
-    let queues = TO_SHARD_QUEUE * size_of::<ToShard>() + TO_HUB_QUEUE * size_of::<ToHub>();
-    let row = |what: &str, count: u64, each: u64| Row { what: what.to_string(), count, each };
+    let rings = u64::from(SQ_ENTRIES) * 64 + u64::from(cq_entries(each)) * 16;
+    let queues = (TO_SHARD_QUEUE * size_of::<ToShard>() + TO_HUB_QUEUE * size_of::<ToHub>()) as u64;
+    let row =
+        |what: &str, when: When, count: u64, each: u64| Row { what: what.to_string(), when, count, each };
     let rows = vec![
-        row("idle client, our memory", max_clients, user_per_client),
-        row("idle client, kernel socket and armed poll", max_clients, KERNEL_PER_CLIENT),
-        row("handshake order, per shard", shards, (MAX_HANDSHAKES * 8) as u64),
-        row("receive buffers, per shard", shards, receive),
-        row("rings, per shard", shards, u64::from(SQ_ENTRIES) * 64 + u64::from(cq_entries(each)) * 16),
-        row("queues from and to the hub, per shard", shards, queues as u64),
-        row("buffers for replies, files and long messages, per shard", shards, buffer_bytes),
-        row("hashes of transactions seen, per shard", shards, SEEN_TX as u64 * 2 * 20),
-        row("who announced a transaction, per shard", shards, HEARD_TX as u64 * 2 * 120),
-        row("index of announced transactions, per shard", shards, TX_LOG as u64 * 2 * 48),
-        row("bytes of announced transactions, shared", 1, TX_LOG_BYTES as u64),
-        row("mempool with its indexes (half as much again), shared", 1, mempool_bytes + mempool_bytes / 2),
-        row("recent blocks, shared", crate::base::limits::RECENT_BLOCKS as u64, 2 * 4_000_000),
-        row("indexes of the chain (2,000,000 headers; records are mapped)", 2_000_000, 8),
+        row("idle client, our memory", When::Client, max_clients, user_per_client),
+        row("idle client, kernel socket and armed poll", When::Client, max_clients, KERNEL_PER_CLIENT),
+        row("handshake order, per shard", When::Use, shards, (MAX_HANDSHAKES * 8) as u64),
+        row("receive buffers, per shard", When::Start, shards, receive),
+        row("rings, per shard", When::Start, shards, rings),
+        row("queues from and to the hub, per shard", When::Start, shards, queues),
+        row("buffers for replies, files and long messages, per shard", When::Use, shards, buffer_bytes),
+        row("hashes of transactions seen, per shard", When::Use, shards, SEEN_TX as u64 * 2 * 20),
+        row("who announced a transaction, per shard", When::Use, shards, HEARD_TX as u64 * 2 * 120),
+        row("index of announced transactions, per shard", When::Use, shards, TX_LOG as u64 * 2 * 48),
+        row("bytes of announced transactions, shared", When::Use, 1, TX_LOG_BYTES as u64),
+        row(
+            "mempool with its indexes (half as much again), shared",
+            When::Use,
+            1,
+            mempool_bytes + mempool_bytes / 2,
+        ),
+        row("recent blocks, shared", When::Use, crate::base::limits::RECENT_BLOCKS as u64, 2 * 4_000_000),
+        row("indexes of the chain (2,000,000 headers; records are mapped)", When::Use, 2_000_000, 8),
     ];
     Plan { user_per_client, rows }
 }
@@ -74,6 +94,11 @@ impl Plan {
     /// Bytes in all, every bound reached.
     pub fn total(&self) -> u64 {
         self.rows.iter().map(Row::total).sum()
+    }
+
+    /// Bytes taken at these times.
+    pub fn taken(&self, when: &[When]) -> u64 {
+        self.rows.iter().filter(|row| when.contains(&row.when)).map(Row::total).sum()
     }
 
     /// The plan as a table.
