@@ -50,7 +50,8 @@ impl Latency {
 
     fn record_us(&mut self, us: u64) {
         if let Some(histogram) = self.histogram() {
-            histogram.saturating_record(us.clamp(1, LONGEST_US));
+            // Not saturating_record: that cuts off at what the histogram holds so far instead of growing it. In range by the clamp.
+            let _ = histogram.record(us.clamp(1, LONGEST_US));
         }
     }
 
@@ -312,6 +313,16 @@ mod tests {
         // 10 s, and the 8, 6, 4 and 2 s that pings sent meanwhile would have taken.
         assert_eq!(histogram.len(), 5);
         assert!(histogram.min() <= 2_020_000);
+    }
+
+    #[test]
+    fn a_latency_is_kept_however_long_the_others_were() {
+        let mut latency = Latency::new();
+        for us in [1, 90, 2_500, 700_000, 3_000_000_000, u64::MAX] {
+            latency.record_us(us);
+            let kept = latency.get().unwrap();
+            assert!(kept.equivalent(kept.max(), us.min(LONGEST_US)), "{us} was kept as {}", kept.max());
+        }
     }
 
     #[test]
