@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::machine::Machine;
 use crate::rig::measure::{Levels, Tally};
 
 /// Everything known at the end of a run.
@@ -37,6 +38,8 @@ pub struct Results {
     pub interrupted: bool,
     /// Unix time at the start, seconds.
     pub started: u64,
+    /// Where it ran; read before the first client, for the load.
+    pub machine: Machine,
 }
 
 /// Most samples kept.
@@ -123,6 +126,8 @@ pub struct Sample {
     pub block_p50: u64,
     /// See `block_p50`.
     pub block_p99: u64,
+    /// Blocks announced since the start.
+    pub blocks: u32,
     /// Ready clients that had not yet heard of the newest block.
     pub behind: u64,
     /// VmRSS of the target, bytes; 0 when unknown.
