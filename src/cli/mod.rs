@@ -5,6 +5,7 @@
 
 mod demo;
 mod host;
+pub mod live;
 mod observe;
 mod run;
 
