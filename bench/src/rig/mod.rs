@@ -5,6 +5,7 @@
 //!   behaviour  what it does beyond that, one small state machine each
 //!   measure    counters and histograms
 //!   origin     when blocks and transactions came into the world
+//!   view       what is seen of a run while it goes on
 //!   report     what a run ends with: table, JSON, .hgrm, HTML, comparison of two
 //! ```
 
@@ -13,6 +14,7 @@ pub mod client;
 pub mod measure;
 pub mod origin;
 pub mod report;
+pub mod view;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,28 @@
-//! What a run ends with, as data; and its forms: table, `report.json`, JSON lines, `.hgrm` files, HTML.
+//! What a run ends with, as data; and its forms.
+//!
+//! ```text
+//!   files     the folder of a report: what is written, and how
+//!   json      report.json (the contract) and samples.jsonl
+//!   hgrm      percentile files for HdrHistogram's plotters
+//!   table     the end of a run on the terminal: rows and the verdict
+//!   html      report.html, one file with everything in it
+//!   plot      its plots
+//!   compare   two reports side by side
+//!   words     numbers the way people read them
+//! ```
+
+pub mod compare;
+mod files;
+mod hgrm;
+mod html;
+mod json;
+mod plot;
+pub mod table;
+pub mod words;
 
 use std::time::Duration;
+
+pub use files::{REPORT, write};
 
 use crate::machine::Machine;
 use crate::rig::measure::{Levels, Tally};
@@ -40,6 +62,26 @@ pub struct Results {
     pub started: u64,
     /// Where it ran; read before the first client, for the load.
     pub machine: Machine,
+}
+
+impl Results {
+    /// All behaviours together.
+    pub fn total(&self) -> Tally {
+        let mut total = Tally::default();
+        self.behaviours.iter().for_each(|behaviour| total.add(&behaviour.tally));
+        total
+    }
+
+    /// What the behaviours are called where each needs a name of its own ("all" is that of their sum).
+    pub fn names(&self) -> Vec<String> {
+        let names = self.behaviours.iter().map(|behaviour| behaviour.name.as_str());
+        words::distinct(std::iter::once("all").chain(names)).split_off(1)
+    }
+
+    /// Resident memory the rig needs for a client, bytes.
+    pub fn rig_rss_per_client(&self) -> Option<f64> {
+        words::per(self.rig_rss.saturating_sub(self.rig_rss_before) as f64, self.levels.open)
+    }
 }
 
 /// Most samples kept.
@@ -97,6 +139,22 @@ pub struct TargetUse {
     pub kernel_per_client: Option<u64>,
     /// Connections that were open when `rss` was read.
     pub clients: u64,
+}
+
+impl TargetUse {
+    /// Resident memory a client takes, bytes.
+    pub fn rss_per_client(&self) -> Option<f64> {
+        words::per(self.rss.saturating_sub(self.rss_before) as f64, self.clients)
+    }
+
+    /// CPU time after the ramp per announcement that a client heard, blocks and transactions alike, microseconds; pings and
+    /// requests of that time are in it.
+    pub fn cpu_per_announcement(&self, total: &Tally) -> Option<f64> {
+        words::per(
+            self.cpu_after_ramp.as_secs_f64() * 1e6,
+            total.counts.blocks_heard + total.counts.txs_heard,
+        )
+    }
 }
 
 /// The state of a run at a moment.
