@@ -89,7 +89,7 @@ fn line(sample: &Sample, total: &Tally, asked: u64) -> String {
 }
 
 fn drawing(sample: &Sample, total: &Tally, asked: u64) -> Vec<String> {
-    let row = |what: &str, value: String| format!("  {what:<12} {value}");
+    let row = |what: &str, value: String| format!("  {what:<13} {value}");
     let share = if asked == 0 { 1.0 } else { (sample.ready as f64 / asked as f64).clamp(0.0, 1.0) };
     let full = (share * BAR as f64) as usize;
     let bar = format!("[{}{}]", "#".repeat(full), ".".repeat(BAR - full));
@@ -127,8 +127,9 @@ fn drawing(sample: &Sample, total: &Tally, asked: u64) -> Vec<String> {
         ("tx heard", None, total.tx_announce.get()),
     ];
     for (what, now, so_far) in latencies {
-        let now = now.map_or_else(String::new, |now| format!("   this second {now}"));
-        lines.push(row(what, format!("{}{now}", all(so_far))));
+        lines.push(row(what, all(so_far)));
+        // On a line of its own: both do not fit into 80 columns.
+        lines.extend(now.map(|now| row("  this second", now)));
     }
     let target = match sample.target_rss {
         0 => "not on this machine".to_owned(),

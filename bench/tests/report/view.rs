@@ -56,7 +56,7 @@ fn the_live_view_redraws_in_place_and_leaves_the_terminal_as_it_was() {
     assert_eq!(drawings.len(), 13, "{text}");
     assert!(drawings.iter().all(|drawing| drawing.lines().count() == 7));
     assert!(drawings.iter().all(|drawing| drawing.lines().all(|line| line.chars().count() < 30)));
-    assert!(drawings[12].contains("ready        [####"), "{}", drawings[12]);
+    assert!(drawings[12].contains("ready         [###"), "{}", drawings[12]);
     // Only movements of the cursor: no mode is set that would have to be taken back.
     assert!(!text.contains("\x1b[?"));
     assert!(text.ends_with("\n\n"));

@@ -209,7 +209,7 @@ impl Pair {
     fn ratio(&self) -> Option<f64> {
         match (self.a?, self.b?) {
             (a, b) if a == b => Some(1.0),
-            (a, _) if a == 0.0 => None,
+            (0.0, _) => None,
             (a, b) => Some(b / a),
         }
     }
@@ -315,7 +315,7 @@ fn table(a: &Report, b: &Report, colour: bool) -> String {
 fn said(number: Option<f64>) -> String {
     match number {
         None => "-".to_owned(),
-        Some(n) if n.fract() == 0.0 && n >= 0.0 => grouped(n as u64),
+        Some(n) if n >= 1e3 || n >= 0.0 && n.fract() == 0.0 => grouped(n.round() as u64),
         Some(n) => digits(n),
     }
 }

@@ -133,8 +133,7 @@ fn rows(out: &mut String, grid: &Grid) {
     let cells = |row: &[String], tag: &str| -> String {
         row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect()
     };
-    // Two columns hold words, more hold numbers.
-    let class = if grid.head.len() == 2 { " class=\"words\"" } else { "" };
+    let class = if grid.is_words() { " class=\"words\"" } else { "" };
     let _ = writeln!(out, "<h2>{}</h2>\n<div class=\"wide\"><table{class}>", escaped(&grid.title));
     let _ = writeln!(out, "<thead><tr>{}</tr></thead>\n<tbody>", cells(&grid.head, "th"));
     for row in &grid.rows {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
 use plotters::prelude::*;
 
-use super::words::{QUANTILES, at_quantile, digits, grouped};
+use super::words::{QUANTILES, at_quantile, grouped, span};
 use super::{Results, Sample, table};
 use crate::Outcome;
 use crate::rig::measure::LATENCIES;
@@ -226,17 +226,20 @@ fn fan_out(results: &Results) -> Outcome<Plot> {
         return plot(title, String::new(), Vec::new(), Axis::time(&[]), Axis::time(&[]));
     };
     let end = at_quantile(Some(histogram), 0.999).unwrap_or(1).max(1);
+    // Those who never heard were not reached, either.
+    let all = (histogram.len() + total.counts.blocks_skipped) as f64;
     let (mut reached, mut points) = (0, vec![(0.0, 0.0)]);
     for step in histogram.iter_recorded().take_while(|step| step.value_iterated_to() <= end) {
         reached += step.count_since_last_iteration();
-        points.push((step.value_iterated_to() as f64, reached as f64 * 100.0 / histogram.len() as f64));
+        points.push((step.value_iterated_to() as f64, reached as f64 * 100.0 / all));
     }
     let lines = vec![Line::new("block announced", 3, thinned(points))];
     let since =
         if results.origin == "node" { "the node had the block" } else { "the first client heard of it" };
     let note = format!(
-        "Share of all announcements that had come by then, counted from when {since}. Ends at p99.9; the slowest took {} ms.",
-        digits(histogram.max() as f64 / 1e3)
+        "Share of all clients and blocks whose announcement had come by then, counted from when {since}. Ends at p99.9; the \
+         slowest took {}.",
+        span(histogram.max())
     );
     let x = Axis::linear("since the block", end as f64, short_us);
     plot(title, note, lines, x, Axis::linear("clients reached", 100.0, |share| format!("{share:.0} %")))
@@ -334,7 +337,7 @@ fn draw_into(
     let mut chart = ChartBuilder::on(&area)
         .margin_top(24)
         .margin_right(60)
-        .x_label_area_size(110)
+        .x_label_area_size(96)
         .y_label_area_size(170)
         .build_cartesian_2d(Marked(x), Marked(y))?;
     let text = FONT.into_font().color(&INK.0);

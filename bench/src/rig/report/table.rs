@@ -10,7 +10,7 @@ use super::{Measured, Results};
 use crate::rig::behaviour;
 use crate::rig::measure::{Counts, LATENCIES, Tally};
 
-/// Rows under a heading; the first column is text, the others are numbers.
+/// Rows under a heading; the first column is text, the others are numbers (but see [`Grid::is_words`]).
 #[derive(Debug, Clone, Default)]
 pub struct Grid {
     /// What it is about.
@@ -24,6 +24,11 @@ pub struct Grid {
 impl Grid {
     fn new(title: &str, head: &[&str]) -> Grid {
         Grid { title: title.to_owned(), head: owned(head), rows: Vec::new() }
+    }
+
+    /// True exactly when the second column holds words, too, and is the last.
+    pub fn is_words(&self) -> bool {
+        self.head.len() == 2
     }
 
     fn row(&mut self, first: &str, others: impl IntoIterator<Item = String>) {
@@ -57,6 +62,7 @@ fn lay_out(out: &mut String, grid: &Grid) {
         for (place, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let _ = match place {
                 0 => write!(line, "{cell:<width$}"),
+                _ if grid.is_words() => write!(line, "  {cell}"),
                 _ => write!(line, "  {cell:>width$}"),
             };
         }

@@ -11,7 +11,7 @@ pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -29,11 +29,12 @@ pub fn span(us: u64) -> String {
     }
 }
 
-/// Seconds as people say them: 12.3 s, 5 m 07 s, 2 h 05 m.
+/// Seconds as people say them: 12 s, 12.3 s, 5 m 07 s, 2 h 05 m.
 pub fn seconds(s: f64) -> String {
     let whole = s.max(0.0) as u64;
     match whole {
-        0..60 => format!("{} s", digits(s)),
+        0..60 if s.fract() == 0.0 => format!("{whole} s"),
+        0..60 => span((s.max(0.0) * 1e6) as u64),
         60..3_600 => format!("{} m {:02} s", whole / 60, whole % 60),
         _ => format!("{} h {:02} m", whole / 3_600, whole / 60 % 60),
     }
@@ -90,6 +91,10 @@ mod tests {
         assert_eq!(
             (span(7), span(1_500), span(2_500_000)),
             ("7 us".into(), "1.50 ms".into(), "2.50 s".into())
+        );
+        assert_eq!(
+            (seconds(0.0), seconds(30.0), seconds(0.02)),
+            ("0 s".into(), "30 s".into(), "20.0 ms".into())
         );
         assert_eq!((seconds(61.0), seconds(7_500.0)), ("1 m 01 s".into(), "2 h 05 m".into()));
     }
