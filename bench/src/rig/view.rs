@@ -47,7 +47,8 @@ impl View {
             Some((live, room)) => live.redraw(&drawing(sample, total, self.asked), room()),
             None if sample.at < self.due => return,
             None => {
-                self.due = sample.at + LINE_EVERY;
+                // Samples come about every second, not exactly: half a second early is in time.
+                self.due = sample.at + LINE_EVERY - 0.5;
                 line(sample, total, self.asked) + "\n"
             }
         };

@@ -1,9 +1,11 @@
 //! Two reports side by side.
 
 use std::fs;
+use std::process::ExitCode;
 
-use breakwater_rig::rig::report::compare::{Form, text as compared};
+use breakwater_rig::rig::report::compare::{Args, Form, run, text as compared};
 use breakwater_rig::rig::report::{TargetUse, write};
+use clap::Parser as _;
 use serde_json::Value;
 
 use super::json;
@@ -79,4 +81,22 @@ fn what_is_no_report_is_named_with_its_field() {
     let error = spoil(|report| drop(report["target"].as_object_mut().unwrap().remove("rss_bytes")));
     assert!(error.contains("field target.rss_bytes is missing"), "{error}");
     assert_eq!(error.lines().count(), 1);
+}
+
+#[derive(clap::Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+}
+
+#[test]
+fn the_status_is_two_only_for_what_is_no_report() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &well()).unwrap();
+    let status = |b: &str| {
+        let words = ["compare", folder.path().to_str().unwrap(), b, "--json"];
+        run(&Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).args)
+    };
+    assert_eq!(status(folder.path().to_str().unwrap()), ExitCode::SUCCESS);
+    assert_eq!(status("/nowhere"), ExitCode::from(2));
 }

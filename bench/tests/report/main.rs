@@ -207,6 +207,19 @@ fn a_folder_that_cannot_be_made_is_named() {
     assert!(error.contains(file.join("report").to_str().unwrap()), "{error}");
 }
 
+#[test]
+fn a_file_that_cannot_be_written_is_named_and_leaves_nothing_half() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("samples.jsonl");
+    // A folder stands where the file shall be.
+    fs::create_dir_all(path.join("full")).unwrap();
+    let error = write(folder.path(), &nothing()).unwrap_err().to_string();
+    assert!(error.contains(path.to_str().unwrap()), "{error}");
+    let names: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["samples.jsonl"]);
+}
+
 /// Reads the page as XML; gives the number of drawings.
 fn page_is_whole(folder: &Path) -> usize {
     let page = fs::read_to_string(folder.join("report.html")).unwrap();

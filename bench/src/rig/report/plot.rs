@@ -277,7 +277,9 @@ fn over_time(samples: &[Sample]) -> Outcome<Plot> {
         Line::of(samples, &format!("block {most}"), 5, true, |sample| log(sample.block_p99)),
     ];
     let y = Axis::log_us("latency", &lines);
-    let note = "Of each second; a second without a measure leaves a gap.".to_owned();
+    let note =
+        "Of the time since the sample before, mostly a second; where nothing was measured there is a gap."
+            .to_owned();
     plot("Latency over time", note, lines, Axis::time(samples), y)
 }
 
