@@ -14,6 +14,7 @@
 //!   floor     the bare send loop the relay is measured against
 //!   buffers   provided receive buffers of the rings made here
 //!   alloc     the counting allocator
+//!   machine   the machine and the commit, for the record
 //!   os        what is asked of Linux: clocks, pinning, memory
 //!   report    table for people, one JSON line for bench/results/
 //! ```
@@ -24,6 +25,7 @@ pub mod alloc;
 mod buffers;
 pub mod command;
 mod floor;
+pub mod machine;
 mod made;
 mod os;
 mod relay;

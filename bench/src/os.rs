@@ -50,6 +50,11 @@ pub(crate) fn slab() -> Option<u64> {
     Some(kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "Slab:")? * 1024)
 }
 
+/// Memory of the host, bytes.
+pub(crate) fn memory() -> Option<u64> {
+    Some(kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")? * 1024)
+}
+
 /// Number of cores this process may use.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

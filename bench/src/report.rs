@@ -3,28 +3,35 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use crate::{Outcome, os};
+use crate::Outcome;
+use crate::machine::{self, Machine};
 
 /// The result of one run.
 #[derive(Debug)]
 pub struct Report {
     name: &'static str,
     workload: Value,
-    load: f64,
+    machine: Machine,
     rows: Vec<(String, String)>,
     numbers: Map<String, Value>,
     ratio: Option<f64>,
 }
 
 impl Report {
-    /// An empty report; the load of the host before the run is noted now.
+    /// An empty report; the machine and its load before the run are noted now.
     pub fn new(name: &'static str, workload: Value) -> Report {
-        Report { name, workload, load: os::load(), rows: Vec::new(), numbers: Map::new(), ratio: None }
+        Report {
+            name,
+            workload,
+            machine: Machine::read(),
+            rows: Vec::new(),
+            numbers: Map::new(),
+            ratio: None,
+        }
     }
 
     /// A row of the table and its number, rounded to three decimals.
@@ -66,8 +73,8 @@ impl Report {
         }
         let line = json!({
             "date": date(),
-            "commit": commit(),
-            "machine": { "cpu": cpu_model(), "cores": os::cores(), "kernel": kernel(), "load_before": self.load },
+            "commit": machine::commit(),
+            "machine": self.machine,
             "workload": self.workload,
             "numbers": self.numbers,
             "ratio": self.ratio,
@@ -81,25 +88,17 @@ impl Report {
     }
 }
 
-fn commit() -> String {
-    let output = Command::new("git").args(["describe", "--always", "--dirty"]).output();
-    output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_string()).unwrap_or_default()
-}
-
-fn cpu_model() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("model name"));
-    line.and_then(|line| line.split_once(": ")).map(|(_, name)| name.to_string()).unwrap_or_default()
-}
-
-fn kernel() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_string()
-}
-
 /// Today, UTC.
 fn date() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     civil(seconds / 86_400)
+}
+
+/// A Unix time for people, UTC.
+pub(crate) fn utc(seconds: u64) -> String {
+    let of_day = seconds % 86_400;
+    let (hours, minutes) = (of_day / 3_600, of_day / 60 % 60);
+    format!("{} {hours:02}:{minutes:02}:{:02} UTC", civil(seconds / 86_400), of_day % 60)
 }
 
 /// The date of a number of days since 1970-01-01 (proleptic Gregorian calendar).

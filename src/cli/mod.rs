@@ -7,6 +7,7 @@
 mod demo;
 mod doctor;
 mod host;
+pub mod live;
 mod observe;
 mod run;
 

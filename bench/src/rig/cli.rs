@@ -9,8 +9,10 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use super::engine::Shared;
+use super::report::{self, Sample};
 use super::run::Run;
 use super::scenario::{self, Part, Scenario, Wish};
+use super::view::View;
 use crate::Outcome;
 
 /// Bad usage or a scenario that cannot be.
@@ -32,6 +34,8 @@ enum Command {
     Run(Box<RunArgs>),
     /// Stub nodes on regtest, to load a relay without a real one.
     Node(super::node::Args),
+    /// Two reports side by side, with the ratio of each number.
+    Compare(super::report::compare::Args),
 }
 
 #[derive(clap::Args, Debug)]
@@ -114,6 +118,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(*args),
+        Command::Compare(args) => super::report::compare::run(&args),
         Command::Node(args) => ended(super::node::run(args).map_err(|error| match error {
             super::node::Failure::Usage(text) => (USAGE, text),
             super::node::Failure::Other(text) => (1, text),
@@ -178,36 +183,22 @@ fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
     let stop = on_signal()?;
     let hold = scenario.duration;
     let patience = scenario.ramp.start_of(scenario.clients) + 2 * scenario.handshake_timeout;
+    let asked = u64::from(scenario.clients);
     let mut run = Run::start(scenario, Shared::new(), args.target_pid)?;
-    let seen = |s: &super::report::Sample, _: &Run| {
-        eprintln!(
-            "{:.0} open {} ready {} behind {} hs/s {:.0} rss {} slab {} t {:.2} r {:.2} block p99 {} ping p99 {}",
-            s.at,
-            s.open,
-            s.ready,
-            s.behind,
-            s.handshakes_s,
-            s.target_rss / 1000000,
-            s.slab / 1000000,
-            s.target_cores,
-            s.rig_cores,
-            s.block_p99,
-            s.ping_p99
-        )
-    };
-    if run.wait(patience, &stop, seen, Run::is_ramped) {
-        run.wait(hold, &stop, seen, |_| false);
+    let mut view = View::new(asked, args.plain_output);
+    let mut seen = |sample: &Sample, run: &Run| view.show(sample, &run.total());
+    if run.wait(patience, &stop, &mut seen, Run::is_ramped) {
+        run.wait(hold, &stop, &mut seen, |_| false);
     }
     run.look();
     run.weigh();
     let results = run.finish()?;
-    for b in &results.behaviours {
-        println!("{} {:?} {:?} {:?}", b.name, b.tally.counts, b.tally.refused, b.tally.errors);
+    view.end();
+    print!("{}", report::table::text(&results));
+    if let Some(folder) = &args.report {
+        report::write(folder, &results)?;
+        println!("report: {}", folder.join("report.html").display());
     }
-    println!(
-        "{:?} ramp {:?} rig {} {}",
-        results.target, results.ramp, results.rig_rss, results.rig_rss_before
-    );
     Ok(results.is_clean())
 }
 

@@ -12,6 +12,7 @@
 //!   watch      a link to the node behind the target
 //!   target     what the target uses, from /proc
 //!   run        from the first connection to the results
+//!   view       what is seen of a run while it goes on
 //!   report     what a run ends with: table, JSON, .hgrm, HTML, comparison of two
 //! ```
 
@@ -26,6 +27,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod target;
+pub mod view;
 pub mod watch;
 
 use std::process::ExitCode;

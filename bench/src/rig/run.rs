@@ -15,6 +15,7 @@ use super::report::{Asked, MAX_SAMPLES, Measured, Results, Sample, TargetUse};
 use super::scenario::Scenario;
 use super::target::{self, Process, Use};
 use super::watch::Watch;
+use crate::machine::Machine;
 use crate::{Outcome, os};
 
 /// From one look at the engine to the next.
@@ -41,6 +42,8 @@ pub struct Run {
     rig_rss: u64,
     full: Option<(Use, u64, u64)>,
     interrupted: bool,
+    /// With its load before the first client.
+    machine: Machine,
 }
 
 /// What was read before the first client.
@@ -57,7 +60,7 @@ impl Run {
     /// # Errors
     /// See [`Engine::start`].
     pub fn start(scenario: Scenario, shared: Arc<Shared>, pid: Option<u32>) -> Outcome<Run> {
-        let scenario = Arc::new(scenario);
+        let (scenario, machine) = (Arc::new(scenario), Machine::read());
         let found = || scenario.targets.iter().find_map(|at| Process::listening(*at));
         let target = pid.map(|pid| Process { pid }).or_else(found);
         let before = Before {
@@ -85,6 +88,7 @@ impl Run {
             rig_rss: 0,
             full: None,
             interrupted: false,
+            machine,
         })
     }
 
@@ -99,7 +103,8 @@ impl Run {
             return None;
         }
         let used = self.target_use();
-        Some(self.samples.add(at, &self.totals, &self.levels, used))
+        let blocks = self.shared.origins.blocks();
+        Some(self.samples.add(at, &self.totals, &self.levels, used, blocks))
     }
 
     /// True once every client has begun and is ready or over.
@@ -227,6 +232,7 @@ impl Run {
             rig_rss_before: self.before.rig_rss,
             interrupted: self.interrupted,
             started: self.shared.unix_start,
+            machine: self.machine.clone(),
         }
     }
 
@@ -265,6 +271,13 @@ impl Run {
     pub fn sum(&self) -> super::measure::Counts {
         let mut sum = super::measure::Counts::default();
         self.totals.iter().for_each(|tally| sum.add(&tally.counts));
+        sum
+    }
+
+    /// What all behaviours together measured so far.
+    pub fn total(&self) -> Tally {
+        let mut sum = Tally::default();
+        self.totals.iter().for_each(|tally| sum.add(tally));
         sum
     }
 
@@ -311,7 +324,7 @@ impl Samples {
         Samples { list: Vec::new(), next: SAMPLE_EVERY, every: None, last }
     }
 
-    fn add(&mut self, at: Duration, totals: &[Tally], levels: &Levels, used: Use) -> Sample {
+    fn add(&mut self, at: Duration, totals: &[Tally], levels: &Levels, used: Use, blocks: u32) -> Sample {
         let mut sum = Tally::default();
         totals.iter().for_each(|tally| sum.add(tally));
         let seconds = at.as_secs_f64();
@@ -334,6 +347,7 @@ impl Samples {
             ping_p99: recent(&sum.ping, &last.ping.ping, 0.99),
             block_p50: recent(&sum.block_announce, &last.ping.block_announce, 0.5),
             block_p99: recent(&sum.block_announce, &last.ping.block_announce, 0.99),
+            blocks,
             behind: levels.behind,
             target_rss: used.rss,
             target_cores: used.cpu.saturating_sub(last.target).as_secs_f64() / span,

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use super::board::Numbers;
 use super::clients::name;
 use crate::base::limits::TX_INTERVAL;
+use crate::cli::live::{Live, Room};
 use crate::control::plan::{self, KERNEL_PER_CLIENT, human};
 
 /// From one redraw to the next.
@@ -21,22 +22,21 @@ const LINE_EVERY: Duration = Duration::from_secs(2);
 /// Where it is shown.
 #[derive(Debug)]
 pub(super) struct View {
-    live: bool,
     begun: std::time::Instant,
-    /// Lines of the live view that stand on the terminal.
-    drawn: usize,
+    /// What stands on the terminal; `None` where lines are written.
+    live: Option<Live>,
 }
 
 impl View {
     /// Lines when asked for, and where standard output is no terminal.
     pub(super) fn new(plain: bool) -> View {
         let live = !plain && std::io::stdout().is_terminal();
-        View { live, begun: std::time::Instant::now(), drawn: 0 }
+        View { live: live.then(Live::new), begun: std::time::Instant::now() }
     }
 
     /// From one `show` to the next.
     pub(super) fn pause(&self) -> Duration {
-        if self.live { LIVE_EVERY } else { LINE_EVERY }
+        if self.live.is_some() { LIVE_EVERY } else { LINE_EVERY }
     }
 
     /// Says what runs where.
@@ -52,19 +52,10 @@ impl View {
     /// Shows how it stands.
     pub(super) fn show(&mut self, numbers: &Numbers) {
         let seconds = self.begun.elapsed().as_secs();
-        if !self.live {
-            return put(&[line(seconds, numbers)]);
+        match &mut self.live {
+            None => put(&[line(seconds, numbers)]),
+            Some(live) => put_raw(&live.redraw(&table(seconds, numbers), Room::of(&std::io::stdout()))),
         }
-        let lines = table(seconds, numbers);
-        // Up to where the last drawing began, and clear from there.
-        if self.drawn > 0 {
-            put_raw(&format!("\x1b[{}A\x1b[J", self.drawn));
-        }
-        // Without wrapping: a line that is too long for the terminal is cut, or the next drawing would begin too low.
-        put_raw("\x1b[?7l");
-        put(&lines);
-        put_raw("\x1b[?7h");
-        self.drawn = lines.len();
     }
 
     /// The summary. `followed`: when all had settled; `last`: after the relay's end, with its last report.

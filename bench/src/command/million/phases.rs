@@ -145,7 +145,7 @@ pub(super) fn run(args: &Args, stop: &AtomicBool) -> Outcome<Big> {
     big.pongs = sum.counts.pongs;
     big.pings_open = sum.counts.pings - sum.counts.pongs - sum.counts.pings_dropped;
     big.rig = per_client(results.rig_rss.saturating_sub(results.rig_rss_before) as f64);
-    report::write(&results, &args.report)?;
+    report::write(&args.report, &results)?;
     say(&format!("report in {}", args.report.display()));
     Ok(big)
 }

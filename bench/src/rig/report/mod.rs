@@ -1,7 +1,30 @@
-//! What a run ends with, as data; and its forms: table, `report.json`, JSON lines, `.hgrm` files, HTML.
+//! What a run ends with, as data; and its forms.
+//!
+//! ```text
+//!   files     the folder of a report: what is written, and how
+//!   json      report.json (the contract) and samples.jsonl
+//!   hgrm      percentile files for HdrHistogram's plotters
+//!   table     the end of a run on the terminal: rows and the verdict
+//!   html      report.html, one file with everything in it
+//!   plot      its plots
+//!   compare   two reports side by side
+//!   words     numbers the way people read them
+//! ```
+
+pub mod compare;
+mod files;
+mod hgrm;
+mod html;
+mod json;
+mod plot;
+pub mod table;
+pub mod words;
 
 use std::time::Duration;
 
+pub use files::{REPORT, write};
+
+use crate::machine::Machine;
 use crate::rig::measure::{Levels, Tally};
 
 /// Everything known at the end of a run.
@@ -37,6 +60,28 @@ pub struct Results {
     pub interrupted: bool,
     /// Unix time at the start, seconds.
     pub started: u64,
+    /// Where it ran; read before the first client, for the load.
+    pub machine: Machine,
+}
+
+impl Results {
+    /// All behaviours together.
+    pub fn total(&self) -> Tally {
+        let mut total = Tally::default();
+        self.behaviours.iter().for_each(|behaviour| total.add(&behaviour.tally));
+        total
+    }
+
+    /// What the behaviours are called where each needs a name of its own ("all" is that of their sum).
+    pub fn names(&self) -> Vec<String> {
+        let names = self.behaviours.iter().map(|behaviour| behaviour.name.as_str());
+        words::distinct(std::iter::once("all").chain(names)).split_off(1)
+    }
+
+    /// Resident memory the rig needs for a client, bytes.
+    pub fn rig_rss_per_client(&self) -> Option<f64> {
+        words::per(self.rig_rss.saturating_sub(self.rig_rss_before) as f64, self.levels.open)
+    }
 }
 
 /// Most samples kept.
@@ -96,6 +141,22 @@ pub struct TargetUse {
     pub clients: u64,
 }
 
+impl TargetUse {
+    /// Resident memory a client takes, bytes.
+    pub fn rss_per_client(&self) -> Option<f64> {
+        words::per(self.rss.saturating_sub(self.rss_before) as f64, self.clients)
+    }
+
+    /// CPU time after the ramp per announcement that a client heard, blocks and transactions alike, microseconds; pings and
+    /// requests of that time are in it.
+    pub fn cpu_per_announcement(&self, total: &Tally) -> Option<f64> {
+        words::per(
+            self.cpu_after_ramp.as_secs_f64() * 1e6,
+            total.counts.blocks_heard + total.counts.txs_heard,
+        )
+    }
+}
+
 /// The state of a run at a moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct Sample {
@@ -123,6 +184,8 @@ pub struct Sample {
     pub block_p50: u64,
     /// See `block_p50`.
     pub block_p99: u64,
+    /// Blocks announced since the start.
+    pub blocks: u32,
     /// Ready clients that had not yet heard of the newest block.
     pub behind: u64,
     /// VmRSS of the target, bytes; 0 when unknown.
@@ -140,12 +203,4 @@ impl Results {
     pub fn is_clean(&self) -> bool {
         self.behaviours.iter().all(|of| of.tally.counts.lost == 0 && of.tally.refused_total() == 0)
     }
-}
-
-/// Writes the report's files.
-///
-/// # Errors
-/// A file cannot be written.
-pub fn write(_results: &Results, _folder: &std::path::Path) -> crate::Outcome {
-    Ok(())
 }
