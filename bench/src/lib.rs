@@ -10,7 +10,7 @@
 //!   relay     a shard whose hub is the benchmark
 //!   made      blocks and transactions made up for announcements
 //!   swarm     thousands of clients on one ring
-//!   floor     the bare send loop the relay is measured against
+//!   floor     bare loops the relay is measured against: send, receive, accept
 //!   buffers   provided receive buffers of the rings made here
 //!   alloc     the counting allocator
 //!   os        what is asked of Linux: clocks, pinning, memory

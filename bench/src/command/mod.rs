@@ -1,6 +1,7 @@
 //! The benchmarks, one a file, and their command line.
 
 mod alloc;
+mod compare;
 mod fanout;
 mod idle;
 mod node_cpu;
@@ -35,6 +36,8 @@ enum Command {
     Alloc(alloc::Args),
     /// CPU of the node behind (needs BITCOIND and a release build of the relay).
     NodeCpu(node_cpu::Args),
+    /// breakwater beside other servers: NATS, mosquitto, Redis, bcoin, Bitcoin Core, nginx, HAProxy.
+    Compare(compare::Args),
     /// Shards in a process of their own, for `idle`.
     #[command(hide = true)]
     Shards(idle::ShardsArgs),
@@ -62,6 +65,7 @@ pub fn main() -> Outcome {
         Command::Idle(args) => idle::run(args),
         Command::Alloc(args) => alloc::run(args),
         Command::NodeCpu(args) => node_cpu::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Shards(args) => idle::shards(args),
     }
 }
