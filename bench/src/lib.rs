@@ -11,6 +11,7 @@
 //!   made      blocks and transactions made up for announcements
 //!   swarm     thousands of clients on one ring
 //!   floor     bare loops the relay is measured against: send, receive, accept
+//!   micro     small things and their bare floors, for wall time and instruction counts
 //!   buffers   provided receive buffers of the rings made here
 //!   alloc     the counting allocator
 //!   os        what is asked of Linux: clocks, pinning, memory
@@ -24,6 +25,7 @@ mod buffers;
 pub mod command;
 mod floor;
 mod made;
+pub mod micro;
 mod os;
 mod relay;
 pub mod report;

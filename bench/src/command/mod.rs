@@ -3,7 +3,9 @@
 mod alloc;
 mod compare;
 mod fanout;
+mod floors;
 mod idle;
+mod instructions;
 mod node_cpu;
 mod ping;
 
@@ -38,6 +40,10 @@ enum Command {
     NodeCpu(node_cpu::Args),
     /// breakwater beside other servers: NATS, mosquitto, Redis, bcoin, Bitcoin Core, nginx, HAProxy.
     Compare(compare::Args),
+    /// Bare receive and accept loops, and a shard beside them.
+    Floors(floors::Args),
+    /// One subject of the micro benchmarks, for bench/callgrind.
+    Instructions(instructions::Args),
     /// Shards in a process of their own, for `idle`.
     #[command(hide = true)]
     Shards(idle::ShardsArgs),
@@ -66,6 +72,8 @@ pub fn main() -> Outcome {
         Command::Alloc(args) => alloc::run(args),
         Command::NodeCpu(args) => node_cpu::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Floors(args) => floors::run(args),
+        Command::Instructions(args) => instructions::run(args),
         Command::Shards(args) => idle::shards(args),
     }
 }

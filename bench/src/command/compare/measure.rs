@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use breakwater::feed::blocks::inv_message;
 
 use super::super::{LOAD_CORE, RELAY_CORE, median};
-use super::contestants::{Contestant, Started};
+use super::contestants::Started;
 use crate::floor::{Accepting, Floor};
 use crate::relay::PATIENCE;
 use crate::swarm::{Manner, Plan, Swarm};
@@ -24,6 +24,8 @@ use crate::{MAGIC, Outcome, os};
 const SETTLE: Duration = Duration::from_millis(60);
 /// Publications before those that count.
 const WARM_UP: u32 = 3;
+/// From the last subscription to the first idle second: NATS asks each newcomer for a sign of life after two seconds.
+const CALM: Duration = Duration::from_secs(4);
 /// How long nothing happens.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -55,11 +57,16 @@ pub(super) struct Extent {
     pub(super) tiny: bool,
 }
 
-/// Runs a contestant from its start to its end.
-pub(super) fn contestant(who: &Contestant, extent: Extent, source: u8) -> Outcome<(Figures, String)> {
+/// Runs a contestant that has been started, with so many subscribers, to its end.
+pub(super) fn contestant(
+    started: Started,
+    manner: Manner,
+    extent: Extent,
+    source: u8,
+) -> Outcome<(Figures, String)> {
     os::pin(LOAD_CORE);
     let subscribers = extent.subscribers;
-    let Started { mut publisher, server, address } = (who.start)(subscribers)?;
+    let Started { mut publisher, server, address } = started;
     for _ in 0..WARM_UP {
         publisher.publish()?;
         std::thread::sleep(SETTLE);
@@ -73,22 +80,15 @@ pub(super) fn contestant(who: &Contestant, extent: Extent, source: u8) -> Outcom
 
     let (resident, slab) = (server.resident()?, os::slab().unwrap_or(0));
     let (cpu, start) = (server.cpu()?, Instant::now());
-    let plan = Plan {
-        target: address,
-        clients: subscribers,
-        manner: who.manner,
-        source,
-        core: LOAD_CORE,
-        pings: None,
-    };
+    let plan = Plan { target: address, clients: subscribers, manner, source, core: LOAD_CORE, pings: None };
     let swarm = Swarm::start(plan)?;
     publisher.expect(subscribers)?;
     swarm.wait("all subscriptions", PATIENCE, |_| swarm.is_ready())?;
     let connect = start.elapsed();
-    std::thread::sleep(SETTLE * 5);
     let connecting = server.cpu()?.saturating_sub(cpu);
 
-    let idle = if extent.tiny { SETTLE } else { IDLE };
+    let (calm, idle) = if extent.tiny { (SETTLE, SETTLE) } else { (CALM, IDLE) };
+    std::thread::sleep(calm);
     let cpu = server.cpu()?;
     std::thread::sleep(idle);
     let idled = server.cpu()?.saturating_sub(cpu);
