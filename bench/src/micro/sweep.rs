@@ -44,6 +44,8 @@ const fn each(name: &'static str, make: fn() -> Outcome<Round>) -> Subject {
 }
 
 const CLIENTS: u32 = 10_000;
+/// Turns after which nothing is on its way any more: a turn takes 1,024 completions, a greeting is a few sends.
+const SETTLED: u32 = 100;
 /// Turns after which a sweep that finds nothing is over: it looks at sixteen times as many clients as it may send to.
 const TURNS: u32 = CLIENTS / (16 * SWEEP_PER_TURN as u32) + 2;
 
@@ -81,10 +83,15 @@ impl Scene {
         }
         let block = chain.block();
         let mut scene = Scene { shard: Shard::new(config, Blank::new(CLIENTS), end), hub, block };
-        // Each client takes a few completions; what is not ready after so many turns never will be.
+        // What is not ready after so many turns never will be.
         for _ in 0..CLIENTS {
             scene.turn();
+            if scene.shard.core().counters().handshakes == u64::from(CLIENTS) {
+                break;
+            }
         }
+        // What was sent behind the handshake is over.
+        (0..SETTLED).for_each(|_| scene.turn());
         let ready = scene.shard.core().counters().handshakes;
         if ready != u64::from(CLIENTS) {
             return Err(format!("{ready} of {CLIENTS} clients are ready").into());
