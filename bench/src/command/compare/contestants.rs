@@ -140,7 +140,7 @@ fn proxy(command: Command, template: &str, subscribers: u32) -> Outcome<Started>
     let mut server = Server::start(folder, &command)?;
     // Not by connecting: the sink would take that connection for a subscriber.
     server.until("it listens", || listens(address.port()).then_some(()))?;
-    Ok(Started { publisher: Publisher::Sink(sink), server, address })
+    Ok(Started { publisher: Publisher::Sink(Box::new(sink)), server, address })
 }
 
 fn nginx(subscribers: u32) -> Outcome<Started> {

@@ -16,6 +16,8 @@ mod publish;
 mod server;
 mod stub;
 
+use std::time::Instant;
+
 use serde_json::json;
 
 use super::Common;
@@ -99,9 +101,12 @@ fn measured(
     report: &mut Report,
 ) -> Outcome<(Figures, String)> {
     loop {
-        eprintln!("{}: {} subscribers", who.name, extent.subscribers);
-        let started = (who.start)(extent.subscribers)?;
-        match measure::contestant(started, who.manner, extent, source) {
+        eprint!("{}: {} subscribers, ", who.name, extent.subscribers);
+        let start = Instant::now();
+        let outcome = (who.start)(extent.subscribers)
+            .map(|started| measure::contestant(started, who.manner, extent, source));
+        eprintln!("{:.0} s", start.elapsed().as_secs_f64());
+        match outcome? {
             Err(error) if extent.subscribers >= 2 * FEWEST && who.name != "breakwater" => {
                 let key = format!("{} with {}", who.name, extent.subscribers);
                 report.note(&key, &format!("FAILED: {error}"));

@@ -28,7 +28,7 @@ pub(super) enum Publisher {
     /// A server that is published to by these bytes, and answers with so many.
     Plain { stream: TcpStream, message: Vec<u8>, answer: bool },
     /// What stands behind a proxy: sends to all its connections.
-    Sink(Floor),
+    Sink(Box<Floor>),
 }
 
 impl Publisher {

@@ -1,7 +1,7 @@
 //! One server under comparison: its process, its configuration file, its temporary folder.
 //!
 //! Pinned by taskset(1) to the core of what is measured; its output goes to a file of the folder. It ends by its process
-//! id when dropped, and the folder with it.
+//! id when dropped, and the folder with it; by setpriv(1) it ends as well when the benchmark is killed.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -71,14 +71,18 @@ impl Server {
         }
         let log = File::create(folder.path().join("log"))?;
         let shown = shown(&pinned);
-        let child = pinned
+        // setpriv(1): when the benchmark is killed, the kernel ends the server as well.
+        let mut tied = Command::new("setpriv");
+        tied.args(["--pdeathsig", "KILL"]).arg(pinned.get_program()).args(pinned.get_args());
+        tied.envs(pinned.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        let child = tied
             .current_dir(folder.path())
             // Some of them end with their standard input; it stays open as long as this does.
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .map_err(|error| format!("taskset (package util-linux): {error}"))?;
+            .map_err(|error| format!("setpriv (package util-linux): {error}"))?;
         Ok(Server { child, command: shown, folder })
     }
 
