@@ -35,14 +35,14 @@ fn named(all: &'static [Subject]) -> impl Iterator<Item = Named> {
 }
 
 fn run(bencher: Bencher<'_, '_>, Named(subject): Named) {
-    let mut round = match (subject.make)() {
+    let round = match (subject.make)() {
         Ok(round) => round,
         Err(error) => {
             eprintln!("{}: {error}", subject.name);
             std::process::exit(1);
         }
     };
-    bencher.counter(ItemsCount::new(subject.items)).bench_local(|| round());
+    bencher.counter(ItemsCount::new(subject.items)).bench_local(round);
 }
 
 #[divan::bench(args = named(Group::Wire.subjects()))]
