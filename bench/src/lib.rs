@@ -11,7 +11,8 @@
 //!   relay_process  the whole relay as a process
 //!   made      blocks and transactions made up for announcements
 //!   swarm     thousands of clients on one ring
-//!   floor     the bare send loop the relay is measured against
+//!   floor     bare loops the relay is measured against: send, receive, accept
+//!   micro     small things and their bare floors, for wall time and instruction counts
 //!   buffers   provided receive buffers of the rings made here
 //!   alloc     the counting allocator
 //!   machine   the machine and the commit, for the record
@@ -27,6 +28,7 @@ pub mod command;
 mod floor;
 pub mod machine;
 mod made;
+pub mod micro;
 mod os;
 mod relay;
 mod relay_process;

@@ -17,6 +17,13 @@ pub(crate) fn thread_cpu() -> Duration {
     clock(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// CPU time of a process to the nanosecond, with its threads that have ended; `None` when it is gone.
+pub(crate) fn process_clock(pid: u32) -> Option<Duration> {
+    let (pid, mut id) = (i32::try_from(pid).ok()?, 0);
+    // SAFETY: `id` is writable.
+    (unsafe { libc::clock_getcpuclockid(pid, &raw mut id) } == 0).then(|| clock(id))
+}
+
 /// Pins this thread to a core; a host with fewer cores leaves it where it is.
 pub(crate) fn pin(core: usize) {
     // SAFETY: a zeroed set is an empty one; the pointer is valid for the size given.

@@ -19,6 +19,7 @@ pub struct Report {
     rows: Vec<(String, String)>,
     numbers: Map<String, Value>,
     ratio: Option<f64>,
+    notes: Map<String, Value>,
 }
 
 impl Report {
@@ -31,6 +32,7 @@ impl Report {
             rows: Vec::new(),
             numbers: Map::new(),
             ratio: None,
+            notes: Map::new(),
         }
     }
 
@@ -39,6 +41,24 @@ impl Report {
         let value = (value * 1_000.0).round() / 1_000.0;
         self.rows.push((text.to_string(), format!("{value} {unit}")));
         self.numbers.insert(key.to_string(), json!(value));
+    }
+
+    /// As [`Report::number`], beside its ratios to the same number of others: `(whose, theirs)`. A ratio is recorded as
+    /// `<key>_to_<whose>`.
+    pub fn compared(&mut self, key: &str, text: &str, value: f64, unit: &str, others: &[(&str, f64)]) {
+        self.number(key, text, value, unit);
+        for (whose, theirs) in others.iter().filter(|(_, theirs)| *theirs > 0.0) {
+            let ratio = (value / theirs * 100.0).round() / 100.0;
+            if let Some((_, shown)) = self.rows.last_mut() {
+                shown.push_str(&format!("  = {ratio} x {whose}"));
+            }
+            self.numbers.insert(format!("{key}_to_{whose}"), json!(ratio));
+        }
+    }
+
+    /// A footnote: printed below the table, and in the line under `notes`.
+    pub fn note(&mut self, key: &str, text: &str) {
+        self.notes.insert(key.to_string(), json!(text));
     }
 
     /// The number that is held against the target; for a benchmark without floor, the measured value by its target.
@@ -68,10 +88,13 @@ impl Report {
         for (text, value) in &self.rows {
             println!("  {text:width$}  {value}");
         }
+        for (key, note) in &self.notes {
+            println!("  {key}: {}", note.as_str().unwrap_or_default());
+        }
         if !record {
             return Ok(());
         }
-        let line = json!({
+        let mut line = json!({
             "date": date(),
             "commit": machine::commit(),
             "machine": self.machine,
@@ -79,6 +102,9 @@ impl Report {
             "numbers": self.numbers,
             "ratio": self.ratio,
         });
+        if !self.notes.is_empty() {
+            line["notes"] = Value::Object(self.notes);
+        }
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
         fs::create_dir_all(&folder)?;
         let path = folder.join(format!("{}.jsonl", self.name));

@@ -4,11 +4,16 @@
 
 use std::process::Command;
 
-fn tiny(name: &str) {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_breakwater-bench")).args([name, "--tiny"]).output().unwrap();
+/// What the benchmark prints; it must end well.
+fn bench(words: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_breakwater-bench")).args(words).output().unwrap();
     let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{name}: {error}{text}");
+    assert!(output.status.success(), "{words:?}: {error}{text}");
+    text.into_owned()
+}
+
+fn tiny(name: &str) {
+    let text = bench(&[name, "--tiny"]);
     assert!(text.contains("at most"), "{name} gives a number against its target: {text}");
 }
 
@@ -30,4 +35,28 @@ fn idle_runs() {
 #[test]
 fn alloc_runs() {
     tiny("alloc");
+}
+
+#[test]
+fn floors_run() {
+    tiny("floors");
+}
+
+/// Needs the binary `breakwater` beside the benchmark's: `cargo test --workspace` builds it. Of the others those run that
+/// are installed.
+#[test]
+fn compare_runs() {
+    tiny("compare");
+}
+
+#[test]
+fn every_subject_whose_instructions_are_counted_runs() {
+    for group in ["wire", "sweep", "seen", "link"] {
+        let list = bench(&["instructions", "--what", group]);
+        assert!(!list.is_empty());
+        for line in list.lines() {
+            let (number, _) = line.split_once('\t').unwrap();
+            bench(&["instructions", "--what", group, "--subject", number]);
+        }
+    }
 }

@@ -1,9 +1,12 @@
 //! The benchmarks, one a file, and their command line.
 
 mod alloc;
+mod compare;
 mod fanout;
+mod floors;
 mod idle;
 mod million;
+mod instructions;
 mod node_cpu;
 mod ping;
 
@@ -41,6 +44,12 @@ enum Command {
     /// Bare rings in a process of their own, for `million`.
     #[command(hide = true)]
     Hold(million::HoldArgs),
+    /// breakwater beside other servers: NATS, mosquitto, Redis, bcoin, Bitcoin Core, nginx, HAProxy.
+    Compare(compare::Args),
+    /// Bare receive and accept loops, and a shard beside them.
+    Floors(floors::Args),
+    /// One subject of the micro benchmarks, for bench/callgrind.
+    Instructions(instructions::Args),
     /// Shards in a process of their own, for `idle`.
     #[command(hide = true)]
     Shards(idle::ShardsArgs),
@@ -72,6 +81,9 @@ pub fn main() -> Outcome {
         Command::NodeCpu(args) => node_cpu::run(args),
         Command::Million(args) => million::run(args),
         Command::Hold(args) => million::hold(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Floors(args) => floors::run(args),
+        Command::Instructions(args) => instructions::run(args),
         Command::Shards(args) => idle::shards(args),
     }
 }

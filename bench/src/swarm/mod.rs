@@ -8,6 +8,7 @@
 
 mod driver;
 mod peer;
+pub mod raw;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

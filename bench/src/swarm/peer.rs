@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use breakwater::base::limits::PROTOCOL_VERSION;
 use breakwater::wire::{Command, Inv, InvKind, Message, Services, Step, Version, parse, split, write};
 
+use super::raw::Raw;
 use crate::MAGIC;
 
 /// How the clients of a swarm behave.
@@ -16,6 +17,8 @@ pub enum Manner {
     Wallet,
     /// As `Wallet`, and fetches each block that is announced.
     Fetcher,
+    /// Subscribes to a server of another kind.
+    Raw(&'static Raw),
 }
 
 /// What a client has heard.
@@ -30,8 +33,10 @@ pub(super) enum Heard {
 
 /// The first thing a client says.
 pub(super) fn greet(manner: Manner, target: SocketAddr, nonce: u64, out: &mut Vec<u8>) {
-    if manner == Manner::Mute {
-        return;
+    match manner {
+        Manner::Mute => return,
+        Manner::Raw(raw) => return out.extend_from_slice(raw.greeting),
+        Manner::Wallet | Manner::Fetcher => {}
     }
     let version = Version {
         version: PROTOCOL_VERSION,
@@ -56,6 +61,9 @@ pub(super) fn read(
     out: &mut Vec<u8>,
     mut heard: impl FnMut(Heard),
 ) -> Result<usize, ()> {
+    if let Manner::Raw(raw) = manner {
+        return raw.read(bytes, out, heard);
+    }
     let mut used = 0;
     loop {
         match split(MAGIC, bytes.get(used..).unwrap_or(&[])) {

@@ -10,7 +10,8 @@
 //  5. No look-up of the public address: nothing leaves the loopback interface.
 //  6. Commands of twelve letters (getcfheaders) can be read: bcoin wants a zero byte after every command.
 //
-// usage: node bcoin-node.js '{"dir":…, "p2p":…, "rpc":…, "filters":bool, "bloom":bool, "version":70015}'
+// usage: node bcoin-node.js '{"dir":…, "p2p":…, "rpc":…, "filters":bool, "bloom":bool, "version":70015,
+//                              "inbound":125, "log":"debug"}'
 // BCOIN_MODULES names the node_modules directory that holds bcoin.
 
 'use strict';
@@ -71,12 +72,12 @@ const node = new FullNode({
   memory: false,
   workers: false,
   logConsole: true,
-  logLevel: 'debug',
+  logLevel: options.log || 'debug',
   listen: true,
   host: '127.0.0.1',
   port: options.p2p,
   publicPort: options.p2p,
-  maxInbound: 125,
+  maxInbound: options.inbound || 125,
   bip37: options.bloom,
   httpHost: '127.0.0.1',
   httpPort: options.rpc,

@@ -1,4 +1,4 @@
-//! The floor: a bare io_uring send loop over connections of the same kind as the relay's.
+//! A bare io_uring send loop over connections of the same kind as the relay's.
 //!
 //! Direct descriptors, batches of 64 sends, completions reaped, ring flags as the product's. It knows no client: no
 //! table, no protocol, no poll for what they might say.
@@ -29,21 +29,8 @@ pub(crate) struct Floor {
 impl Floor {
     /// Listens with room for `clients`.
     pub(crate) fn open(clients: u32) -> Outcome<Floor> {
-        let ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_submit_all()
-            .setup_no_sqarray()
-            .setup_cqsize(1_024)
-            .build(256)?;
-        ring.submitter().register_files_sparse(clients + BATCH)?;
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-        let (on, fd) = (1i32, listener.as_raw_fd());
-        // SAFETY: four bytes are readable at `on`; listen(2) takes no pointer. Accepted sockets inherit the option.
-        unsafe {
-            libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const on).cast(), 4);
-            libc::listen(fd, 4_096);
-        }
+        let ring = super::ring(clients + BATCH)?;
+        let listener = super::listener()?;
         let address = listener.local_addr()?;
         Ok(Floor { ring, listener, address, conns: Vec::new() })
     }

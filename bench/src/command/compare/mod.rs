@@ -1,0 +1,146 @@
+//! breakwater beside other servers, one after the other on the same core, and beside the bare floors.
+//!
+//! Fan-out: Bitcoin nodes (bcoin, Bitcoin Core), NATS, mosquitto, Redis. Holding: nginx's stream module and HAProxy in
+//! tcp mode, in front of a sink. Each sends the same 61 bytes to each subscriber; the load is a swarm on the other core.
+//! Who is not installed or fails is named with the reason, and the others go on.
+//!
+//! - `contestants`: who, and how each is started
+//! - `server`: a process with its folder
+//! - `publish`: what makes a server send
+//! - `stub`: the node behind breakwater
+//! - `measure`: what is measured
+
+mod contestants;
+mod measure;
+mod publish;
+mod server;
+mod stub;
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::Common;
+use crate::Outcome;
+use crate::report::Report;
+
+use contestants::{ALL, Contestant, Limits};
+use measure::{Extent, Figures};
+
+/// Most subscribers: a swarm's ring and its table within the limit of open files.
+const MOST: u32 = 17_000;
+
+/// Fewer subscribers than this say nothing about a server.
+const FEWEST: u32 = 100;
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Subscribers of each.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST)))]
+    clients: u32,
+    /// Most subscribers of a full node (bcoin, Bitcoin Core).
+    #[arg(long, default_value_t = 3_000)]
+    full_node_clients: u32,
+    /// Publications measured.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Only these, and breakwater.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) fn run(args: Args) -> Outcome {
+    let tiny = args.common.tiny;
+    let (clients, rounds) = if tiny { (20, 3) } else { (args.clients, args.rounds) };
+    if let Some(unknown) = args.only.iter().find(|name| ALL.iter().all(|who| who.name != *name)) {
+        let names: Vec<&str> = ALL.iter().map(|who| who.name).collect();
+        return Err(format!("--only: {unknown:?} is none of {}", names.join(", ")).into());
+    }
+    let files = u32::try_from(breakwater::ring::raise_file_limit()?).unwrap_or(u32::MAX);
+    let limits = Limits { files, full_node: args.full_node_clients };
+    let mut report = Report::new("compare", json!({ "clients": clients, "rounds": rounds, "bytes": 61 }));
+    let floor = measure::floor(Extent { subscribers: clients, rounds, tiny })?;
+    let mut base: Option<Figures> = None;
+    let mut cheapest: Option<f64> = None;
+    add(&mut report, "floor", &floor, &[]);
+    for (number, who) in ALL.iter().enumerate().filter(|(_, who)| is_wanted(who, &args.only)) {
+        let extent = Extent { subscribers: clients.min((who.most)(limits)), rounds, tiny };
+        let (figures, command) = match (measured(who, extent, 20 + 5 * number as u8, &mut report), base) {
+            (Ok(measured), _) => measured,
+            (Err(error), None) => return Err(format!("breakwater: {error}").into()),
+            (Err(error), Some(_)) => {
+                report.note(who.name, &format!("NOT COMPARED: {error}"));
+                continue;
+            }
+        };
+        report.note(who.name, &command);
+        match base {
+            None => base = Some(figures),
+            Some(_) => cheapest = Some(cheapest.unwrap_or(f64::MAX).min(figures.cpu_us)),
+        }
+        let base = base.unwrap_or_default();
+        add(&mut report, who.name, &figures, &[("breakwater", base), ("floor", floor)]);
+    }
+    if cheapest.is_none() && !tiny {
+        report.finish(false)?;
+        return Err("nothing could be compared: run bench/compare/install".into());
+    }
+    let against = cheapest.unwrap_or(floor.cpu_us).max(f64::MIN_POSITIVE);
+    let what = "breakwater against the cheapest other, CPU per delivery";
+    report.ratio(what, base.unwrap_or_default().cpu_us / against, 1.0);
+    report.finish(args.common.record)
+}
+
+/// Starts and measures one; who fails under so many subscribers is tried with half of them.
+fn measured(
+    who: &Contestant,
+    mut extent: Extent,
+    source: u8,
+    report: &mut Report,
+) -> Outcome<(Figures, String)> {
+    loop {
+        eprint!("{}: {} subscribers, ", who.name, extent.subscribers);
+        let start = Instant::now();
+        let outcome = (who.start)(extent.subscribers)
+            .map(|started| measure::contestant(started, who.manner, extent, source));
+        eprintln!("{:.0} s", start.elapsed().as_secs_f64());
+        match outcome? {
+            Err(error) if extent.subscribers >= 2 * FEWEST && who.name != "breakwater" => {
+                let key = format!("{} with {}", who.name, extent.subscribers);
+                report.note(&key, &format!("FAILED: {error}"));
+                extent.subscribers /= 2;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_wanted(who: &Contestant, only: &[String]) -> bool {
+    who.name == "breakwater" || only.is_empty() || only.iter().any(|name| name == who.name)
+}
+
+/// Rows of one contestant, each beside those of others.
+fn add(report: &mut Report, name: &str, figures: &Figures, others: &[(&str, Figures)]) {
+    let subscribers = f64::from(figures.subscribers);
+    report.number(&format!("{name}_subscribers"), &format!("{name:10}  subscribers"), subscribers, "");
+    let mut row = |key: &str, text: &str, unit: &str, take: fn(&Figures) -> Option<f64>| {
+        let Some(value) = take(figures) else { return };
+        let others: Vec<(&str, f64)> = others
+            .iter()
+            .filter(|(whose, _)| *whose != name)
+            .map(|(whose, of)| (*whose, take(of).unwrap_or(0.0)))
+            .collect();
+        report.compared(&format!("{name}_{key}"), &format!("{name:10}  {text}"), value, unit, &others);
+    };
+    row("cpu_us", "CPU per delivery", "us", |of| Some(of.cpu_us));
+    row("last_ms", "publication to last delivery, median", "ms", |of| Some(of.last_ms));
+    row("memory", "its memory per subscriber (VmRSS)", "B", |of| of.memory);
+    row("slab", "kernel slab per subscriber, all sockets", "B", |of| of.slab);
+    row("connect_per_s", "connections or handshakes a second", "", |of| {
+        Some(f64::from(of.subscribers) / of.connect_s)
+    });
+    row("connect_us", "CPU per connection or handshake", "us", |of| Some(of.connect_us));
+    row("idle_percent", "CPU while idle, of a core", "%", |of| of.idle_percent);
+}
