@@ -11,7 +11,6 @@ use clap::Parser;
 #[derive(Parser, Debug)]
 #[command(name = "breakwater-rig", version, about)]
 enum Rig {
-    /// Stub nodes on regtest.
     Node(node::Args),
 }
 
