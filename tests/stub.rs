@@ -11,7 +11,7 @@ use breakwater::base::Instant;
 use breakwater::stub::client::{Broken, Event, Kind};
 use breakwater::stub::node::{Dropped, Form, Options, Output, Refuse};
 use breakwater::stub::{Client, MAGIC, PeerId, StubChain, StubNode};
-use breakwater::wire::write;
+use breakwater::wire::{Inv, InvKind, write};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -323,6 +323,46 @@ fn the_node_drops_peers_as_bitcoin_core_does() {
         assert_eq!(net.dropped, [why]);
         assert_eq!(net.node.peers(), 0);
     }
+}
+
+#[test]
+fn a_peer_that_takes_nothing_has_its_requests_wait() {
+    let mut net = Net::new(5, 120, Options { window: 20_000, ..Options::default() });
+    net.join(Client::new(Kind::InvListener, 1, MAGIC));
+    net.settle().unwrap();
+    let (peer, now) = (PeerId(0), net.now);
+    // The driver of these tests does not report what it sends.
+    net.node.sent(peer, 1_000, 1_000_000);
+    let tip = net.node.chain().tip_hash();
+    let mut request = Vec::new();
+    let inv = Inv { kind: InvKind::WitnessBlock, hash: tip };
+    (0..500).for_each(|_| write::inventory(&mut request, MAGIC, "getdata", [inv].into_iter()));
+    net.node.received(now, peer, &request);
+    let mut served = 0;
+    for round in 0.. {
+        let waiting: Vec<Output> = std::iter::from_fn(|| net.node.next_output()).collect();
+        let bytes: usize =
+            waiting.iter().map(|out| if let Output::Send(_, b) = out { b.len() } else { 0 }).sum();
+        assert!(bytes <= 20_000 + net.node.chain().tip().message().len(), "round {round}: {bytes}");
+        served += waiting.len();
+        if served >= 500 {
+            break;
+        }
+        assert!(net.node.is_full(peer) && !waiting.is_empty(), "round {round}: {served}");
+        if round == 0 {
+            let tx = net.node.chain_mut().make_tx(&mut net.rng, 300).unwrap();
+            net.node.chain_mut().accept_tx(&tx).unwrap();
+            net.node.tick(now);
+            assert_eq!(net.node.next_output(), None, "transactions wait, too");
+            assert!(net.node.next_wake() > now, "and nothing is due");
+        }
+        net.node.sent(peer, waiting.len(), bytes);
+        net.node.tick(now);
+    }
+    // The last is the transaction's announcement.
+    net.node.tick(now);
+    assert_eq!(served + std::iter::from_fn(|| net.node.next_output()).count(), 501);
+    assert_eq!(net.node.counters().blocks_served, 500);
 }
 
 #[test]

@@ -83,7 +83,7 @@ struct Follower {
 
 impl Follower {
     fn connect(address: SocketAddr) -> Follower {
-        let mut client = Client::new(Kind::Listener, 7, MAGIC);
+        let mut client = Client::new(Kind::InvListener, 7, MAGIC);
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let mut out = Vec::new();
@@ -134,7 +134,7 @@ fn bad_usage_is_one_sentence_and_status_two() {
         (&["--listen", "127.0.0.1:65535", "--instances", "2"], "65536"),
         (&["--listen", "nowhere"], "--listen"),
         (&["--listen", "127.0.0.1:0", "--block-every", "0s"], "--block-every"),
-        (&["--listen", "127.0.0.1:0", "--tx-rate", "-1"], "--tx-rate"),
+        (&["--listen", "127.0.0.1:0", "--tx-rate=-1"], "--tx-rate"),
         (&["--listen", "127.0.0.1:0", "--instances", "0"], "--instances"),
         (&["--listen", "127.0.0.1:0", "--block-bytes", "4000000"], "--block-bytes"),
         (&["--blocks", "5"], "--listen"),
@@ -197,7 +197,7 @@ fn relay_binary() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let path = own.parent().unwrap().parent().unwrap().join("breakwater");
     if !path.exists() {
-        let build = ["build", "--profile", "test", "-p", "breakwater", "--bin", "breakwater"];
+        let build = ["build", "--profile", "test", "--workspace", "--bin", "breakwater"];
         assert!(Command::new(env!("CARGO")).args(build).status().unwrap().success());
     }
     path
@@ -207,7 +207,9 @@ fn relay(nodes: &[SocketAddr], folder: &std::path::Path) -> (Process, SocketAddr
     let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = Command::new(relay_binary());
     command.args(["run", "--network", "regtest", "--listen", &listen.to_string(), "--data-dir"]).arg(folder);
-    nodes.iter().for_each(|node| drop(command.args(["--node", &node.to_string()])));
+    for node in nodes {
+        command.args(["--node", &node.to_string()]);
+    }
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let process = Process(child);

@@ -94,7 +94,7 @@ impl Drop for Connection {
 }
 
 impl StubHost {
-    /// A host without an address. `start`: `Instant(0)` of the node's clock.
+    /// A host without an address; it gives the node its window. `start`: `Instant(0)` of the node's clock.
     pub fn new(mut node: StubNode, start: std::time::Instant, max_peers: usize) -> StubHost {
         let (events, inbox) = mpsc::channel(EVENTS);
         node.options_mut().window = WINDOW;

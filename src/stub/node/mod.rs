@@ -300,7 +300,7 @@ impl StubNode {
         if self.silent {
             return Instant::FAR;
         }
-        let peers = self.peers.values().map(|peer| peer.wake()).min();
+        let peers = self.peers.values().map(|peer| peer.wake(self.options.window)).min();
         peers.unwrap_or(Instant::FAR).min(self.hearing.wake())
     }
 

@@ -78,9 +78,9 @@ impl Peer {
         }
     }
 
-    /// When something is due for it, without regard to its window: who reports what was sent ticks then anyway.
-    pub(super) fn wake(&self) -> Instant {
-        match (self.ready, self.pending.is_empty()) {
+    /// When something is due for it; for one whose window is full only its next ping is.
+    pub(super) fn wake(&self, window: usize) -> Instant {
+        match (self.ready, self.pending.is_empty() || self.unsent > window) {
             (false, _) => Instant::FAR,
             (true, true) => self.ping_at,
             (true, false) => self.ping_at.min(self.announce_at),
