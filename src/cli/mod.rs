@@ -177,9 +177,14 @@ fn usage(error: &clap::Error) -> ExitCode {
         print!("{error}");
         return ExitCode::SUCCESS;
     }
+    say(&sentence(error), 2)
+}
+
+/// What is wrong with a command line, in one sentence.
+pub fn sentence(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         // clap would print the whole help.
-        return say("a command is missing (try --help)", 2);
+        return "a command is missing (try --help)".to_string();
     }
     let text = error.to_string();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -187,7 +192,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     // "the following arguments were not provided:" is followed by their names.
     let rest: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
     let joined = if first.ends_with(':') { format!("{first} {}", rest.join(", ")) } else { first };
-    say(&format!("{joined} (try --help)"), 2)
+    format!("{joined} (try --help)")
 }
 
 fn load(file: Option<PathBuf>, flags: Table) -> Result<Config, Failure> {

@@ -5,8 +5,8 @@ mod compare;
 mod fanout;
 mod floors;
 mod idle;
-mod million;
 mod instructions;
+mod million;
 mod node_cpu;
 mod ping;
 

@@ -116,7 +116,16 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Runs what the command line says.
 pub(super) fn main() -> ExitCode {
-    match Cli::parse().command {
+    breakwater::ring::refuse_huge_pages();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() => {
+            print!("{error}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return ended(Err((USAGE, breakwater::cli::sentence(&error)))),
+    };
+    match cli.command {
         Command::Run(args) => run(*args),
         Command::Compare(args) => super::report::compare::run(&args),
         Command::Node(args) => ended(super::node::run(args).map_err(|error| match error {
@@ -139,18 +148,12 @@ fn ended(result: Result<(), (u8, String)>) -> ExitCode {
 fn run(args: RunArgs) -> ExitCode {
     let scenario = match scenario_of(&args) {
         Ok(scenario) => scenario,
-        Err(error) => {
-            eprintln!("breakwater-rig: {error}");
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return ended(Err((USAGE, error.to_string()))),
     };
     match conduct(scenario, &args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(LOSSES),
-        Err(error) => {
-            eprintln!("breakwater-rig: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => ended(Err((1, error.to_string()))),
     }
 }
 

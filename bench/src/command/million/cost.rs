@@ -91,7 +91,9 @@ pub(super) fn floor(clients: u32, rounds: u32, stop: &AtomicBool) -> Outcome<f64
     let mut run = Run::start(listeners(floor.address, clients, "mute")?, Shared::new(), None)?;
     if !run.wait(CONNECT, stop, |_, _| {}, |run| run.levels().open == u64::from(clients)) {
         let refused = run.total().refused;
-        return Err(format!("only {} of {clients} connected to the floor ({refused:?})", run.levels().open).into());
+        return Err(
+            format!("only {} of {clients} connected to the floor ({refused:?})", run.levels().open).into()
+        );
     }
     floor.accepted(clients)?;
     let mut costs = Vec::new();
