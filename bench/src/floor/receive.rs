@@ -13,6 +13,8 @@ use crate::Outcome;
 use crate::buffers::{self, Buffers};
 use crate::relay::PATIENCE;
 
+/// Receive buffers.
+const BUFFERS: u16 = 4_096;
 /// Completions handled between two entries into the kernel, at most.
 const REAP: usize = 256;
 
@@ -30,7 +32,7 @@ impl Receiving {
     /// Listens with room for `clients`.
     pub(crate) fn open(clients: u32) -> Outcome<Receiving> {
         let (ring, listener) = (super::ring(clients)?, super::listener()?);
-        let buffers = Buffers::register(&ring)?;
+        let buffers = Buffers::register(&ring, BUFFERS)?;
         let address = listener.local_addr()?;
         Ok(Receiving { ring, buffers, listener, address, bytes: 0 })
     }
