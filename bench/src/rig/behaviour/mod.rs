@@ -5,13 +5,19 @@
 //! | `idle` | listens: blocks and transactions by inv |
 //! | `pinger` | pings every 2 s, as bitcoinj does |
 //!
+//! - `shared`: what all clients of the process have in common
+//!
 //! A behaviour adds to [`super::client`], which does the handshake, answers pings and measures announcements.
 
 mod idle;
 mod pinger;
+pub mod shared;
 
 use std::fmt;
+use std::sync::Arc;
 
+use bitcoin::Block;
+use bitcoin::consensus::deserialize;
 use breakwater::base::Instant;
 use breakwater::wire::{Message, Services};
 
@@ -72,6 +78,11 @@ pub trait Behaviour: fmt::Debug + Send {
         Flow::Go
     }
 
+    /// What the target sends cannot be read, for this reason.
+    fn unreadable(&mut self, _: &mut Context<'_>, why: &'static str) -> Flow {
+        Flow::Broken(why)
+    }
+
     /// The moment of [`Behaviour::next_wake`] has come.
     fn wake(&mut self, _: &mut Context<'_>) -> Flow {
         Flow::Go
@@ -95,6 +106,11 @@ pub trait Behaviour: fmt::Debug + Send {
         OnEnd::Lost
     }
 
+    /// What to count as an error when the target ends the connection now, beside what [`Behaviour::on_end`] says.
+    fn complaint(&self) -> Option<&'static str> {
+        None
+    }
+
     /// After [`Flow::Leave`]: microseconds until it connects again; `None` when it is done for good.
     fn again_us(&self) -> Option<u32> {
         None
@@ -103,6 +119,16 @@ pub trait Behaviour: fmt::Debug + Send {
     /// True exactly when it must hear of every block while it is connected.
     fn counts_blocks(&self) -> bool {
         true
+    }
+
+    /// True exactly when what it sent last was a part of a message, so that nobody may send anything in between.
+    fn is_mid_message(&self) -> bool {
+        false
+    }
+
+    /// True exactly when the next `headers` message answers a question of its own, and so announces nothing.
+    fn asks_headers(&self) -> bool {
+        false
     }
 }
 
@@ -125,8 +151,16 @@ pub struct Options {
     pub every_us: u64,
     /// Things per second of all its clients together (transactions of the submitter).
     pub rate: f64,
-    /// Bytes at a time (slow reader).
+    /// Bytes at a time (slow reader); 0 for its own.
     pub bytes: u32,
+    /// Every so many-th block counts as one whose filter matches (wallet); 0 for its own, `u32::MAX` for none.
+    pub nth: u32,
+    /// Height of the first filter that is asked for (wallet).
+    pub start: u32,
+    /// Output scripts that are watched (wallet); none: made up from the seed.
+    pub watch: Arc<[Vec<u8>]>,
+    /// Does it once and not over and over (initial block download).
+    pub once: bool,
 }
 
 /// All of them.
@@ -138,4 +172,13 @@ pub const KINDS: &[Kind] = &[
 /// The behaviour of this name.
 pub fn find(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// What is wrong with a block's inside.
+fn check_block(payload: &[u8]) -> Result<(), &'static str> {
+    match deserialize::<Block>(payload) {
+        Ok(block) if block.check_merkle_root() => Ok(()),
+        Ok(_) => Err("a block with a wrong merkle root"),
+        Err(_) => Err("a block that cannot be read"),
+    }
 }
