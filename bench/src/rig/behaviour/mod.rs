@@ -4,14 +4,19 @@
 //! |---|---|
 //! | `idle` | listens: blocks and transactions by inv |
 //! | `pinger` | pings every 2 s, as bitcoinj does |
+//! | `wallet` | headers, compact filters, blocks that match |
 //!
+//! - `request`: questions and when they are answered; `follow`: the chain of headers; both parts of several behaviours
 //! - `shared`: what all clients of the process have in common
 //!
 //! A behaviour adds to [`super::client`], which does the handshake, answers pings and measures announcements.
 
+mod follow;
 mod idle;
 mod pinger;
+mod request;
 pub mod shared;
+mod wallet;
 
 use std::fmt;
 use std::sync::Arc;
@@ -167,11 +172,22 @@ pub struct Options {
 pub const KINDS: &[Kind] = &[
     Kind { name: "idle", what: "listens: blocks and transactions by inv", attack: false, make: idle::make },
     Kind { name: "pinger", what: "pings every 2 s, as bitcoinj does", attack: false, make: pinger::make },
+    Kind {
+        name: "wallet",
+        what: "compact filters: headers, filters, matching blocks",
+        attack: false,
+        make: wallet::make,
+    },
 ];
 
 /// The behaviour of this name.
 pub fn find(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// One of its sixteen things a client looks at closely, and not every client at the same.
+fn sampled(height: u32, number: u32) -> bool {
+    height.wrapping_add(number).is_multiple_of(16)
 }
 
 /// What is wrong with a block's inside.
