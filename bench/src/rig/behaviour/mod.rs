@@ -5,6 +5,7 @@
 //! | `idle` | listens: blocks and transactions by inv |
 //! | `pinger` | pings every 2 s, as bitcoinj does |
 //! | `wallet` | headers, compact filters, blocks that match |
+//! | `ibd` | initial block download, again and again |
 //!
 //! - `request`: questions and when they are answered; `follow`: the chain of headers; both parts of several behaviours
 //! - `shared`: what all clients of the process have in common
@@ -12,6 +13,7 @@
 //! A behaviour adds to [`super::client`], which does the handshake, answers pings and measures announcements.
 
 mod follow;
+mod ibd;
 mod idle;
 mod pinger;
 mod request;
@@ -177,6 +179,12 @@ pub const KINDS: &[Kind] = &[
         what: "compact filters: headers, filters, matching blocks",
         attack: false,
         make: wallet::make,
+    },
+    Kind {
+        name: "ibd",
+        what: "downloads all blocks from genesis on, again and again",
+        attack: false,
+        make: ibd::make,
     },
 ];
 
