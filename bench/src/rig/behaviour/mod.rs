@@ -6,6 +6,7 @@
 //! | `pinger` | pings every 2 s, as bitcoinj does |
 //! | `wallet` | headers, compact filters, blocks that match |
 //! | `ibd` | initial block download, again and again |
+//! | `tip` | a full node at the tip: compact blocks, transactions |
 //!
 //! - `request`: questions and when they are answered; `follow`: the chain of headers; both parts of several behaviours
 //! - `shared`: what all clients of the process have in common
@@ -18,6 +19,7 @@ mod idle;
 mod pinger;
 mod request;
 pub mod shared;
+mod tip;
 mod wallet;
 
 use std::fmt;
@@ -185,6 +187,12 @@ pub const KINDS: &[Kind] = &[
         what: "downloads all blocks from genesis on, again and again",
         attack: false,
         make: ibd::make,
+    },
+    Kind {
+        name: "tip",
+        what: "full node at the tip: compact blocks, transactions",
+        attack: false,
+        make: tip::make,
     },
 ];
 
