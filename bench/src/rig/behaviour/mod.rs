@@ -7,6 +7,7 @@
 //! | `wallet` | headers, compact filters, blocks that match |
 //! | `ibd` | initial block download, again and again |
 //! | `tip` | a full node at the tip: compact blocks, transactions |
+//! | `submitter` | submits valid regtest transactions at a rate |
 //!
 //! - `request`: questions and when they are answered; `follow`: the chain of headers; both parts of several behaviours
 //! - `shared`: what all clients of the process have in common
@@ -19,6 +20,7 @@ mod idle;
 mod pinger;
 mod request;
 pub mod shared;
+mod submitter;
 mod tip;
 mod wallet;
 
@@ -193,6 +195,12 @@ pub const KINDS: &[Kind] = &[
         what: "full node at the tip: compact blocks, transactions",
         attack: false,
         make: tip::make,
+    },
+    Kind {
+        name: "submitter",
+        what: "submits valid regtest transactions at a rate",
+        attack: false,
+        make: submitter::make,
     },
 ];
 
