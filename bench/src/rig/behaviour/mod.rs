@@ -8,6 +8,8 @@
 //! | `ibd` | initial block download, again and again |
 //! | `tip` | a full node at the tip: compact blocks, transactions |
 //! | `submitter` | submits valid regtest transactions at a rate |
+//! | `scanner` | asks for addresses and leaves, as a crawler |
+//! | `reconnector` | stays for 1 to 10 s, comes back |
 //!
 //! - `request`: questions and when they are answered; `follow`: the chain of headers; both parts of several behaviours
 //! - `shared`: what all clients of the process have in common
@@ -18,7 +20,9 @@ mod follow;
 mod ibd;
 mod idle;
 mod pinger;
+mod reconnector;
 mod request;
+mod scanner;
 pub mod shared;
 mod submitter;
 mod tip;
@@ -26,6 +30,7 @@ mod wallet;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bitcoin::Block;
 use bitcoin::consensus::deserialize;
@@ -202,6 +207,18 @@ pub const KINDS: &[Kind] = &[
         attack: false,
         make: submitter::make,
     },
+    Kind {
+        name: "scanner",
+        what: "asks for addresses, leaves, comes again",
+        attack: false,
+        make: scanner::make,
+    },
+    Kind {
+        name: "reconnector",
+        what: "stays for 1 to 10 s and comes back",
+        attack: false,
+        make: reconnector::make,
+    },
 ];
 
 /// The behaviour of this name.
@@ -221,4 +238,11 @@ fn check_block(payload: &[u8]) -> Result<(), &'static str> {
         Ok(_) => Err("a block with a wrong merkle root"),
         Err(_) => Err("a block that cannot be read"),
     }
+}
+
+/// The pause of a scenario, or else a behaviour's own, in microseconds.
+fn pause(options: &Options, own: Duration) -> u32 {
+    let own = u64::try_from(own.as_micros()).unwrap_or(u64::MAX);
+    let us = if options.every_us == 0 { own } else { options.every_us };
+    u32::try_from(us).unwrap_or(u32::MAX)
 }
