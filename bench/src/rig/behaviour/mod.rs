@@ -10,12 +10,14 @@
 //! | `submitter` | submits valid regtest transactions at a rate |
 //! | `scanner` | asks for addresses and leaves, as a crawler |
 //! | `reconnector` | stays for 1 to 10 s, comes back |
+//! | `slow`, `stalled` | ask for much and read little, or nothing |
 //!
 //! - `request`: questions and when they are answered; `follow`: the chain of headers; both parts of several behaviours
 //! - `shared`: what all clients of the process have in common
 //!
 //! A behaviour adds to [`super::client`], which does the handshake, answers pings and measures announcements.
 
+mod deaf;
 mod follow;
 mod ibd;
 mod idle;
@@ -219,6 +221,13 @@ pub const KINDS: &[Kind] = &[
         attack: false,
         make: reconnector::make,
     },
+    Kind {
+        name: "slow",
+        what: "asks for blocks, reads 1,000 bytes per 100 ms",
+        attack: true,
+        make: deaf::slow,
+    },
+    Kind { name: "stalled", what: "asks for blocks and never reads", attack: true, make: deaf::stalled },
 ];
 
 /// The behaviour of this name.
