@@ -11,12 +11,14 @@
 //! | `scanner` | asks for addresses and leaves, as a crawler |
 //! | `reconnector` | stays for 1 to 10 s, comes back |
 //! | `slow`, `stalled` | ask for much and read little, or nothing |
+//! | `attackers`, `attack-...` | the rows of the table of bad input, mixed or one alone |
 //!
 //! - `request`: questions and when they are answered; `follow`: the chain of headers; both parts of several behaviours
 //! - `shared`: what all clients of the process have in common
 //!
 //! A behaviour adds to [`super::client`], which does the handshake, answers pings and measures announcements.
 
+pub mod attack;
 mod deaf;
 mod follow;
 mod ibd;
@@ -228,12 +230,39 @@ pub const KINDS: &[Kind] = &[
         make: deaf::slow,
     },
     Kind { name: "stalled", what: "asks for blocks and never reads", attack: true, make: deaf::stalled },
+    Kind { name: "attackers", what: "all rows of bad input in turn", attack: true, make: attack::mixed },
+    row::<0>(),
+    row::<1>(),
+    row::<2>(),
+    row::<3>(),
+    row::<4>(),
+    row::<5>(),
+    row::<6>(),
+    row::<7>(),
+    row::<8>(),
+    row::<9>(),
+    row::<10>(),
+    row::<11>(),
+    row::<12>(),
+    row::<13>(),
+    row::<14>(),
+    row::<15>(),
+    row::<16>(),
+    row::<17>(),
 ];
 
 /// The behaviour of this name.
 pub fn find(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name)
 }
+
+const fn row<const ROW: usize>() -> Kind {
+    let row = &attack::rows::ROWS[ROW];
+    Kind { name: row.name, what: row.what, attack: true, make: attack::alone::<ROW> }
+}
+
+// A row without a name of its own would be reached only in the mix.
+const _: () = assert!(attack::rows::ROWS.len() == 18);
 
 /// One of its sixteen things a client looks at closely, and not every client at the same.
 fn sampled(height: u32, number: u32) -> bool {
