@@ -144,8 +144,10 @@ impl Tip {
 
     fn tx(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), &'static str> {
         let (txid, wtxid) = cx.shared.pool.tx(bytes)?;
-        if let Some(at) = self.asked.iter().position(|inv| inv.hash == wtxid || inv.hash == txid) {
-            self.asked.remove(at);
+        let before = self.asked.len();
+        // All of them: one that was announced twice is given once perhaps.
+        self.asked.retain(|inv| inv.hash != wtxid && inv.hash != txid);
+        if self.asked.len() < before {
             self.asked_done(cx);
         }
         Ok(())
