@@ -240,7 +240,15 @@ impl Client {
 
     /// Number of the newest block it has heard of, when it is ready.
     pub fn newest_block(&self) -> Option<u32> {
-        self.is_ready().then_some(self.block)
+        (self.is_ready() && self.behaviour.counts_blocks()).then_some(self.block)
+    }
+
+    /// Blocks it has not heard of although it is there, `newest` being the number of the newest.
+    pub fn missed(&self, newest: u32) -> u32 {
+        if !self.is_ready() || !self.behaviour.counts_blocks() {
+            return 0;
+        }
+        newest.saturating_sub(self.block).saturating_sub(u32::from(self.fresh))
     }
 
     /// See [`Behaviour::again_us`].
