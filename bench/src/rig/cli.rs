@@ -187,7 +187,8 @@ fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
     let hold = scenario.duration;
     let patience = scenario.ramp.start_of(scenario.clients) + 2 * scenario.handshake_timeout;
     let asked = u64::from(scenario.clients);
-    let mut run = Run::start(scenario, Shared::new(), args.target_pid)?;
+    let shared = Shared::new(scenario.seed, scenario.magic());
+    let mut run = Run::start(scenario, shared, args.target_pid)?;
     let mut view = View::new(asked, args.plain_output);
     let mut seen = |sample: &Sample, run: &Run| view.show(sample, &run.total());
     if run.wait(patience, &stop, &mut seen, Run::is_ramped) {

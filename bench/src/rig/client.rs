@@ -12,13 +12,14 @@
 
 use std::net::SocketAddr;
 
-use breakwater::base::limits::{PROTOCOL_VERSION, WTXID_RELAY_VERSION};
+use breakwater::base::limits::{MAX_HEADERS_ANNOUNCE, PROTOCOL_VERSION, WTXID_RELAY_VERSION};
 use breakwater::base::{Instant, UnixTime};
 use breakwater::wire::{InvList, Magic, Message, Step, Version, parse, split, write};
 use rand::Rng as _;
 use rand::rngs::SmallRng;
 
 use super::behaviour::Behaviour;
+use super::behaviour::shared::Shared;
 use super::measure::Tally;
 use super::origin::{Known, Origin, Origins};
 
@@ -41,6 +42,8 @@ pub struct Context<'a> {
     pub out: &'a mut Vec<u8>,
     /// What its behaviour measures.
     pub tally: &'a mut Tally,
+    /// What all clients of the process have in common.
+    pub shared: &'a Shared,
     /// When things came into the world.
     pub origins: &'a Origins,
     /// What this worker knows of them.
@@ -164,14 +167,16 @@ impl Client {
                     cx.tally.counts.messages_in += 1;
                     let flow = match parse(&command, payload) {
                         Ok(message) => self.message(cx, &message),
-                        Err(_) => Flow::Broken("a message that cannot be read"),
+                        Err(_) => self.behaviour.unreadable(cx, "a message that cannot be read"),
                     };
                     if flow != Flow::Go {
                         return (used, flow);
                     }
                 }
-                Step::Drop { .. } => return (used, Flow::Broken("a message with a bad header")),
-                Step::End(_) => return (used, Flow::Broken("a stream that cannot be read")),
+                Step::Drop { .. } => {
+                    return (used, self.behaviour.unreadable(cx, "a message with a bad header"));
+                }
+                Step::End(_) => return (used, self.behaviour.unreadable(cx, "a stream that cannot be read")),
             }
         }
     }
@@ -201,7 +206,7 @@ impl Client {
 
     /// Sends a ping whose intended time is `due`, unless one is under way; true when it was sent.
     pub fn ping(&mut self, cx: &mut Context<'_>, due: Instant) -> bool {
-        if self.stage != Stage::Ready || self.since != 0 {
+        if self.stage != Stage::Ready || self.since != 0 || self.behaviour.is_mid_message() {
             return false;
         }
         self.since = due.0.max(1);
@@ -256,6 +261,11 @@ impl Client {
         self.behaviour.on_end()
     }
 
+    /// What to count as an error when the target ends the connection now.
+    pub fn complaint(&self) -> Option<&'static str> {
+        self.behaviour.complaint()
+    }
+
     fn message(&mut self, cx: &mut Context<'_>, message: &Message<'_>) -> Flow {
         match message {
             Message::Version(version) if self.stage == Stage::Greeting => {
@@ -267,20 +277,24 @@ impl Client {
                 write::empty(cx.out, cx.magic, "verack");
             }
             Message::Verack if self.stage == Stage::Greeting => return self.ready(cx),
-            Message::Ping(nonce) => write::pong(cx.out, cx.magic, *nonce),
+            Message::Ping(nonce) if !self.behaviour.is_mid_message() => write::pong(cx.out, cx.magic, *nonce),
             Message::Pong(nonce) if self.stage == Stage::Ready && *nonce == self.since && *nonce != 0 => {
                 self.since = 0;
                 cx.tally.counts.pongs += 1;
                 cx.tally.ping.record(cx.now.since(Instant(*nonce)));
             }
             Message::Inv(list) => self.inv(cx, list),
-            Message::Headers(list) => {
-                // A long list answers a question; an announcement is short.
-                if list.len() <= breakwater::base::limits::MAX_HEADERS_ANNOUNCE {
-                    for header in list.iter() {
-                        let hash = cx.known.hash(header);
-                        self.block(cx, &hash);
-                    }
+            Message::Headers(_) if self.behaviour.asks_headers() => {
+                // Old blocks must not be taken for new ones. All that the others have heard of is in the answer, or will
+                // be announced; and what is in the answer alone may never be.
+                self.block = self.block.max(cx.origins.blocks());
+                self.fresh = true;
+            }
+            // A long list answers a question; an announcement is short.
+            Message::Headers(list) if list.len() <= MAX_HEADERS_ANNOUNCE => {
+                for header in list.iter() {
+                    let hash = cx.known.hash(header);
+                    self.block(cx, &hash);
                 }
             }
             Message::CmpctBlock(bytes) => {

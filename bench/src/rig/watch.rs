@@ -91,6 +91,8 @@ fn listen(
     stream.set_read_timeout(Some(PATIENCE))?;
     let (mut client, mut tally, mut known) =
         (Client::new(Box::new(Watcher)), Tally::default(), Known::default());
+    // The watcher has nothing in common with the clients.
+    let common = crate::rig::behaviour::shared::Shared::new(0, magic);
     let (mut rng, mut out) = (SmallRng::seed_from_u64(0), Vec::new());
     let (mut input, mut buffer, mut begun) = (Vec::new(), vec![0; 64 * 1024], false);
     while !over.load(Ordering::Acquire) && input.len() < MOST_INPUT {
@@ -112,6 +114,7 @@ fn listen(
             number: u32::MAX,
             out: &mut out,
             tally: &mut tally,
+            shared: &common,
             origins: &shared.origins,
             known: &mut known,
             rng: &mut rng,

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use crate::command::median;
 use crate::relay_process::RelayProcess;
 use crate::rig::engine::Shared;
 use crate::rig::node;
 use crate::rig::run::Run;
 use crate::rig::scenario::{Ramp, Scenario, Wish, part};
-use crate::{Outcome, command::median};
+use crate::{MAGIC, Outcome};
 
 /// Longest wait for one announcement to reach everybody.
 pub(super) const ANNOUNCE: Duration = Duration::from_secs(180);
@@ -54,7 +55,7 @@ pub(super) fn node(shared: &Arc<Shared>) -> Outcome<node::Fleet> {
 
 /// Microseconds of the relay's CPU per announcement and client.
 pub(super) fn relay(clients: u32, rounds: u32, stop: &AtomicBool) -> Outcome<f64> {
-    let shared = Shared::new();
+    let shared = Shared::new(1, MAGIC);
     let node = node(&shared)?;
     let relay = RelayProcess::start(node.addresses()[0], clients)?;
     let mut run = Run::start(listeners(relay.address(), clients, "idle")?, shared, Some(relay.pid()))?;
@@ -88,7 +89,7 @@ pub(super) fn announce(run: &mut Run, node: &node::Fleet, stop: &AtomicBool) -> 
 /// Microseconds of CPU of the bare send loop per announcement and client.
 pub(super) fn floor(clients: u32, rounds: u32, stop: &AtomicBool) -> Outcome<f64> {
     let mut floor = FloorProcess::start(clients)?;
-    let mut run = Run::start(listeners(floor.address, clients, "mute")?, Shared::new(), None)?;
+    let mut run = Run::start(listeners(floor.address, clients, "mute")?, Shared::new(1, MAGIC), None)?;
     if !run.wait(CONNECT, stop, |_, _| {}, |run| run.levels().open == u64::from(clients)) {
         let refused = run.total().refused;
         return Err(

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::cost::{ANNOUNCE, CONNECT, announce, listeners, node};
 use super::{Args, say};
+use crate::command::median;
 use crate::relay_process::RelayProcess;
 use crate::rig::engine::Shared;
 use crate::rig::report::Sample;
 use crate::rig::run::Run;
 use crate::rig::{report, target};
-use crate::{Outcome, command::median};
+use crate::{MAGIC, Outcome};
 
 /// Rest between two phases, so that each is measured alone.
 const REST: Duration = Duration::from_secs(5);
@@ -47,7 +48,7 @@ pub(super) fn run(args: &Args, stop: &AtomicBool) -> Outcome<Big> {
     let mut big = Big::default();
     let clients = u64::from(args.clients);
     let per_client = |bytes: f64| bytes / clients as f64;
-    let shared = Shared::new();
+    let shared = Shared::new(1, MAGIC);
     let node = node(&shared)?;
     let relay = RelayProcess::start(node.addresses()[0], args.clients)?;
     std::thread::sleep(Duration::from_secs(1));

@@ -5,15 +5,41 @@
 //! | `idle` | listens: blocks and transactions by inv |
 //! | `mute` | connects, says nothing, counts messages: for floors |
 //! | `pinger` | pings every 2 s, as bitcoinj does |
+//! | `wallet` | headers, compact filters, blocks that match |
+//! | `ibd` | initial block download, again and again |
+//! | `tip` | a full node at the tip: compact blocks, transactions |
+//! | `submitter` | submits valid regtest transactions at a rate |
+//! | `scanner` | asks for addresses and leaves, as a crawler |
+//! | `reconnector` | stays for 1 to 10 s, comes back |
+//! | `slow`, `stalled` | ask for much and read little, or nothing |
+//! | `attackers`, `attack-...` | the rows of the table of bad input, mixed or one alone |
+//!
+//! - `request`: questions and when they are answered; `follow`: the chain of headers; both parts of several behaviours
+//! - `shared`: what all clients of the process have in common
 //!
 //! A behaviour adds to [`super::client`], which does the handshake, answers pings and measures announcements.
 
+pub mod attack;
+mod deaf;
+mod follow;
+mod ibd;
 mod idle;
 mod mute;
 mod pinger;
+mod reconnector;
+mod request;
+mod scanner;
+pub mod shared;
+mod submitter;
+mod tip;
+mod wallet;
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bitcoin::Block;
+use bitcoin::consensus::deserialize;
 use breakwater::base::Instant;
 use breakwater::wire::{Message, Services};
 
@@ -74,6 +100,11 @@ pub trait Behaviour: fmt::Debug + Send {
         Flow::Go
     }
 
+    /// What the target sends cannot be read, for this reason.
+    fn unreadable(&mut self, _: &mut Context<'_>, why: &'static str) -> Flow {
+        Flow::Broken(why)
+    }
+
     /// The moment of [`Behaviour::next_wake`] has come.
     fn wake(&mut self, _: &mut Context<'_>) -> Flow {
         Flow::Go
@@ -97,6 +128,11 @@ pub trait Behaviour: fmt::Debug + Send {
         OnEnd::Lost
     }
 
+    /// What to count as an error when the target ends the connection now, beside what [`Behaviour::on_end`] says.
+    fn complaint(&self) -> Option<&'static str> {
+        None
+    }
+
     /// After [`Flow::Leave`]: microseconds until it connects again; `None` when it is done for good.
     fn again_us(&self) -> Option<u32> {
         None
@@ -105,6 +141,16 @@ pub trait Behaviour: fmt::Debug + Send {
     /// True exactly when it must hear of every block while it is connected.
     fn counts_blocks(&self) -> bool {
         true
+    }
+
+    /// True exactly when what it sent last was a part of a message, so that nobody may send anything in between.
+    fn is_mid_message(&self) -> bool {
+        false
+    }
+
+    /// True exactly when the next `headers` message answers a question of its own, and so announces nothing.
+    fn asks_headers(&self) -> bool {
+        false
     }
 }
 
@@ -133,8 +179,16 @@ pub struct Options {
     pub every_us: u64,
     /// Things per second of all its clients together (transactions of the submitter).
     pub rate: f64,
-    /// Bytes at a time (slow reader).
+    /// Bytes at a time (slow reader); 0 for its own.
     pub bytes: u32,
+    /// Every so many-th block counts as one whose filter matches (wallet); 0 for its own, `u32::MAX` for none.
+    pub nth: u32,
+    /// Height of the first filter that is asked for (wallet).
+    pub start: u32,
+    /// Output scripts that are watched (wallet); none: made up from the seed.
+    pub watch: Arc<[Vec<u8>]>,
+    /// Does it once and not over and over (initial block download).
+    pub once: bool,
 }
 
 /// All of them.
@@ -147,9 +201,100 @@ pub const KINDS: &[Kind] = &[
         make: mute::make,
     },
     Kind { name: "pinger", what: "pings every 2 s, as bitcoinj does", attack: false, make: pinger::make },
+    Kind {
+        name: "wallet",
+        what: "compact filters: headers, filters, matching blocks",
+        attack: false,
+        make: wallet::make,
+    },
+    Kind {
+        name: "ibd",
+        what: "downloads all blocks from genesis on, again and again",
+        attack: false,
+        make: ibd::make,
+    },
+    Kind {
+        name: "tip",
+        what: "full node at the tip: compact blocks, transactions",
+        attack: false,
+        make: tip::make,
+    },
+    Kind {
+        name: "submitter",
+        what: "submits valid regtest transactions at a rate",
+        attack: false,
+        make: submitter::make,
+    },
+    Kind {
+        name: "scanner",
+        what: "asks for addresses, leaves, comes again",
+        attack: false,
+        make: scanner::make,
+    },
+    Kind {
+        name: "reconnector",
+        what: "stays for 1 to 10 s and comes back",
+        attack: false,
+        make: reconnector::make,
+    },
+    Kind {
+        name: "slow",
+        what: "asks for blocks, reads 1,000 bytes per 100 ms",
+        attack: true,
+        make: deaf::slow,
+    },
+    Kind { name: "stalled", what: "asks for blocks and never reads", attack: true, make: deaf::stalled },
+    Kind { name: "attackers", what: "all rows of bad input in turn", attack: true, make: attack::mixed },
+    row::<0>(),
+    row::<1>(),
+    row::<2>(),
+    row::<3>(),
+    row::<4>(),
+    row::<5>(),
+    row::<6>(),
+    row::<7>(),
+    row::<8>(),
+    row::<9>(),
+    row::<10>(),
+    row::<11>(),
+    row::<12>(),
+    row::<13>(),
+    row::<14>(),
+    row::<15>(),
+    row::<16>(),
+    row::<17>(),
 ];
 
 /// The behaviour of this name.
 pub fn find(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name)
+}
+
+const fn row<const ROW: usize>() -> Kind {
+    let row = &attack::rows::ROWS[ROW];
+    Kind { name: row.name, what: row.what, attack: true, make: attack::alone::<ROW> }
+}
+
+// A row without a name of its own would be reached only in the mix.
+const _: () = assert!(attack::rows::ROWS.len() == 18);
+
+/// One of its sixteen things a client looks at closely, and not every client at the same.
+fn sampled(height: u32, number: u32) -> bool {
+    height.wrapping_add(number).is_multiple_of(16)
+}
+
+/// What is wrong with a block's inside.
+fn check_block(payload: &[u8]) -> Result<(), &'static str> {
+    match deserialize::<Block>(payload) {
+        Ok(block) if block.check_merkle_root() => Ok(()),
+        Ok(_) => Err("a block with a wrong merkle root"),
+        Err(_) => Err("a block that cannot be read"),
+    }
+}
+
+/// The pause of a scenario, or else a behaviour's own, in microseconds.
+fn pause(options: &Options, own: Duration) -> u32 {
+    let own = u64::try_from(own.as_micros()).unwrap_or(u64::MAX);
+    let us = if options.every_us == 0 { own } else { options.every_us };
+    u32::try_from(us).unwrap_or(u32::MAX)
 }

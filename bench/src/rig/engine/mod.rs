@@ -21,7 +21,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use breakwater::base::{Instant, UnixTime};
+use breakwater::wire::Magic;
 
+use super::behaviour::shared::Shared as Common;
 use super::measure::{Board, Levels, Tally};
 use super::origin::Origins;
 use super::scenario::Scenario;
@@ -40,6 +42,8 @@ const COMMANDS: usize = 64;
 pub struct Shared {
     /// When things came into the world.
     pub origins: Origins,
+    /// What all clients have in common: chain, coins, transactions.
+    pub common: Common,
     epoch: std::time::Instant,
     /// Unix time at `Instant(0)`.
     pub unix_start: UnixTime,
@@ -47,10 +51,11 @@ pub struct Shared {
 
 impl Shared {
     /// A clock that starts now.
-    pub fn new() -> Arc<Shared> {
+    pub fn new(seed: u64, magic: Magic) -> Arc<Shared> {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Arc::new(Shared {
             origins: Origins::default(),
+            common: Common::new(seed, magic),
             epoch: std::time::Instant::now(),
             unix_start: since.map_or(0, |since| since.as_secs()),
         })

@@ -21,6 +21,7 @@ use super::{Command, Shared};
 use crate::Outcome;
 use crate::os::{self, Wake};
 use crate::rig::behaviour::OnEnd;
+use crate::rig::behaviour::shared::Shared as Common;
 use crate::rig::client::{Client, Context, Flow, Reading};
 use crate::rig::measure::{Board, Levels, Tally};
 use crate::rig::origin::Known;
@@ -58,6 +59,8 @@ pub(super) struct Worker<'a> {
     slots: Vec<Slot>,
     tallies: Vec<Tally>,
     known: Known,
+    /// What all clients have in common.
+    common: &'a Common,
     rng: SmallRng,
     /// Scratch: what a client says while it is being called.
     out: Vec<u8>,
@@ -107,6 +110,7 @@ impl<'a> Worker<'a> {
             ring,
             tallies: vec![Tally::default(); scenario.parts.len()],
             known: Known::default(),
+            common: &shared.common,
             rng: SmallRng::seed_from_u64(scenario.seed ^ u64::from(place.index) << 40),
             out: Vec::new(),
             spare: Vec::new(),
@@ -335,6 +339,7 @@ impl<'a> Worker<'a> {
             number,
             out: &mut self.out,
             tally: &mut self.tallies[usize::from(entry.part)],
+            shared: self.common,
             origins: &self.shared.origins,
             known: &mut self.known,
             rng: &mut self.rng,
@@ -541,6 +546,7 @@ impl<'a> Worker<'a> {
             number,
             out: &mut self.out,
             tally,
+            shared: self.common,
             origins: &self.shared.origins,
             known: &mut self.known,
             rng: &mut self.rng,
@@ -655,6 +661,11 @@ impl<'a> Worker<'a> {
         let entry = &self.slots[slot as usize];
         let tally = &mut self.tallies[usize::from(entry.part)];
         let on_end = entry.client.on_end();
+        if !entry.leaving
+            && let Some(complaint) = entry.client.complaint()
+        {
+            tally.error(complaint);
+        }
         match on_end {
             _ if entry.leaving => tally.counts.left += 1,
             OnEnd::Deserved { .. } => tally.counts.thrown_out += 1,
