@@ -93,22 +93,20 @@ pub(super) fn contestant(
     std::thread::sleep(idle);
     let idled = server.cpu()?.saturating_sub(cpu);
 
-    let (mut latencies, mut cpu) = (Vec::new(), server.cpu()?);
+    let (mut latencies, mut spent) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + extent.rounds {
-        if round == WARM_UP {
-            cpu = server.cpu()?;
-        }
+        let cpu = server.cpu()?;
         let latency = deliver(&swarm, || publisher.publish())?;
         if round >= WARM_UP {
             latencies.push(latency.as_secs_f64() * 1e3);
+            spent.push(server.cpu()?.saturating_sub(cpu).as_secs_f64());
         }
     }
-    let spent = server.cpu()?.saturating_sub(cpu).as_secs_f64() / f64::from(extent.rounds);
     let n = f64::from(subscribers);
     let grown = |before: u64, after: u64| (after as f64 - before as f64) / n;
     let figures = Figures {
         subscribers,
-        cpu_us: (spent - alone).max(0.0) * 1e6 / n,
+        cpu_us: (median(&mut spent) - alone).max(0.0) * 1e6 / n,
         last_ms: median(&mut latencies),
         memory: Some(grown(resident, server.resident()?)),
         slab: Some(grown(slab, os::slab().unwrap_or(0))),
@@ -174,7 +172,7 @@ pub(super) fn floor(extent: Extent) -> Outcome<Figures> {
     swarm.stop()?;
     Ok(Figures {
         subscribers,
-        cpu_us: spent.iter().sum::<f64>() / f64::from(extent.rounds),
+        cpu_us: median(&mut spent),
         last_ms: median(&mut latencies),
         connect_s: connect.as_secs_f64(),
         connect_us: connecting.as_secs_f64() * 1e6 / n,
