@@ -8,7 +8,7 @@
 //!   memory                VmRSS before the first and after the last delivery
 //! ```
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use breakwater::feed::blocks::inv_message;
@@ -58,12 +58,7 @@ pub(super) struct Extent {
 }
 
 /// Runs a contestant that has been started, with so many subscribers, to its end.
-pub(super) fn contestant(
-    started: Started,
-    manner: Manner,
-    extent: Extent,
-    source: u8,
-) -> Outcome<(Figures, String)> {
+pub(super) fn contestant(started: Started, manner: Manner, extent: Extent) -> Outcome<(Figures, String)> {
     os::pin(LOAD_CORE);
     let subscribers = extent.subscribers;
     let Started { mut publisher, server, address } = started;
@@ -119,6 +114,13 @@ pub(super) fn contestant(
     Ok((figures, command))
 }
 
+/// Source addresses nobody has used lately: ports of closed connections stay taken for a minute, and one address has too few
+/// for three swarms in that time. A swarm takes two addresses.
+fn source() -> u8 {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    NEXT.fetch_add(2, Ordering::Relaxed)
+}
+
 /// One publication to everybody; returns the time until the last has it.
 fn deliver(swarm: &Swarm, publish: impl FnOnce() -> Outcome) -> Outcome<Duration> {
     let want = swarm.seen().blocks.load(Ordering::Acquire) + u64::from(swarm.clients());
@@ -135,24 +137,24 @@ pub(super) fn floor(extent: Extent) -> Outcome<Figures> {
     os::pin(RELAY_CORE);
     let subscribers = extent.subscribers;
     let n = f64::from(subscribers);
-    let plan = |target, source| Plan {
+    let plan = |target| Plan {
         target,
         clients: subscribers,
         manner: Manner::Mute,
-        source,
+        source: source(),
         core: LOAD_CORE,
         pings: None,
     };
     let mut accepting = Accepting::open(subscribers)?;
     let (cpu, start) = (os::thread_cpu(), Instant::now());
-    let swarm = Swarm::start(plan(accepting.address(), 1))?;
+    let swarm = Swarm::start(plan(accepting.address()))?;
     accepting.accept(subscribers)?;
     let (connect, connecting) = (start.elapsed(), os::thread_cpu() - cpu);
     swarm.stop()?;
     drop(accepting);
 
     let mut sending = Floor::open(subscribers)?;
-    let swarm = Swarm::start(plan(sending.address(), 11))?;
+    let swarm = Swarm::start(plan(sending.address()))?;
     sending.accept(subscribers)?;
     let bytes = inv_message(MAGIC, &[3; 32]);
     let (mut latencies, mut spent) = (Vec::new(), Vec::new());

@@ -63,9 +63,9 @@ pub(super) fn run(args: Args) -> Outcome {
     let mut report = Report::new("compare", json!({ "clients": clients, "rounds": rounds, "bytes": 61 }));
     let mut base: Option<Beside> = None;
     let mut cheapest: Option<f64> = None;
-    for (number, who) in ALL.iter().enumerate().filter(|(_, who)| is_wanted(who, &args.only)) {
+    for who in ALL.iter().filter(|who| is_wanted(who, &args.only)) {
         let extent = Extent { subscribers: clients.min((who.most)(limits)), rounds, tiny };
-        let (beside, command) = match (measured(who, extent, 20 + 5 * number as u8, &mut report), base) {
+        let (beside, command) = match (measured(who, extent, &mut report), base) {
             (Ok(measured), _) => measured,
             (Err(error), None) => return Err(format!("breakwater: {error}").into()),
             (Err(error), Some(_)) => {
@@ -112,20 +112,15 @@ impl Beside {
 }
 
 /// Starts and measures one; who fails under so many subscribers is tried with half of them.
-fn measured(
-    who: &Contestant,
-    mut extent: Extent,
-    source: u8,
-    report: &mut Report,
-) -> Outcome<(Beside, String)> {
+fn measured(who: &Contestant, mut extent: Extent, report: &mut Report) -> Outcome<(Beside, String)> {
     loop {
         eprint!("{}: {} subscribers, ", who.name, extent.subscribers);
         let start = Instant::now();
         let before = measure::floor(extent)?;
         // The publisher's threads are the load's.
         os::pin(LOAD_CORE);
-        let outcome = (who.start)(extent.subscribers)
-            .map(|started| measure::contestant(started, who.manner, extent, source));
+        let outcome =
+            (who.start)(extent.subscribers).map(|started| measure::contestant(started, who.manner, extent));
         eprintln!("{:.0} s", start.elapsed().as_secs_f64());
         match outcome? {
             Ok((figures, command)) => {
