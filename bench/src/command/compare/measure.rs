@@ -75,7 +75,14 @@ pub(super) fn contestant(started: Started, manner: Manner, extent: Extent) -> Ou
 
     let (resident, slab) = (server.resident()?, os::slab().unwrap_or(0));
     let (cpu, start) = (server.cpu()?, Instant::now());
-    let plan = Plan { target: address, clients: subscribers, manner, source, core: LOAD_CORE, pings: None };
+    let plan = Plan {
+        target: address,
+        clients: subscribers,
+        manner,
+        source: source(),
+        core: LOAD_CORE,
+        pings: None,
+    };
     let swarm = Swarm::start(plan)?;
     publisher.expect(subscribers)?;
     swarm.wait("all subscriptions", PATIENCE, |_| swarm.is_ready())?;
