@@ -8,7 +8,7 @@
 //!   memory                VmRSS before the first and after the last delivery
 //! ```
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use breakwater::feed::blocks::inv_message;
@@ -58,12 +58,7 @@ pub(super) struct Extent {
 }
 
 /// Runs a contestant that has been started, with so many subscribers, to its end.
-pub(super) fn contestant(
-    started: Started,
-    manner: Manner,
-    extent: Extent,
-    source: u8,
-) -> Outcome<(Figures, String)> {
+pub(super) fn contestant(started: Started, manner: Manner, extent: Extent) -> Outcome<(Figures, String)> {
     os::pin(LOAD_CORE);
     let subscribers = extent.subscribers;
     let Started { mut publisher, server, address } = started;
@@ -80,7 +75,14 @@ pub(super) fn contestant(
 
     let (resident, slab) = (server.resident()?, os::slab().unwrap_or(0));
     let (cpu, start) = (server.cpu()?, Instant::now());
-    let plan = Plan { target: address, clients: subscribers, manner, source, core: LOAD_CORE, pings: None };
+    let plan = Plan {
+        target: address,
+        clients: subscribers,
+        manner,
+        source: source(),
+        core: LOAD_CORE,
+        pings: None,
+    };
     let swarm = Swarm::start(plan)?;
     publisher.expect(subscribers)?;
     swarm.wait("all subscriptions", PATIENCE, |_| swarm.is_ready())?;
@@ -93,22 +95,20 @@ pub(super) fn contestant(
     std::thread::sleep(idle);
     let idled = server.cpu()?.saturating_sub(cpu);
 
-    let (mut latencies, mut cpu) = (Vec::new(), server.cpu()?);
+    let (mut latencies, mut spent) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + extent.rounds {
-        if round == WARM_UP {
-            cpu = server.cpu()?;
-        }
+        let cpu = server.cpu()?;
         let latency = deliver(&swarm, || publisher.publish())?;
         if round >= WARM_UP {
             latencies.push(latency.as_secs_f64() * 1e3);
+            spent.push(server.cpu()?.saturating_sub(cpu).as_secs_f64());
         }
     }
-    let spent = server.cpu()?.saturating_sub(cpu).as_secs_f64() / f64::from(extent.rounds);
     let n = f64::from(subscribers);
     let grown = |before: u64, after: u64| (after as f64 - before as f64) / n;
     let figures = Figures {
         subscribers,
-        cpu_us: (spent - alone).max(0.0) * 1e6 / n,
+        cpu_us: (median(&mut spent) - alone).max(0.0) * 1e6 / n,
         last_ms: median(&mut latencies),
         memory: Some(grown(resident, server.resident()?)),
         slab: Some(grown(slab, os::slab().unwrap_or(0))),
@@ -119,6 +119,13 @@ pub(super) fn contestant(
     let command = server.command().to_string();
     swarm.stop()?;
     Ok((figures, command))
+}
+
+/// Source addresses nobody has used lately: ports of closed connections stay taken for a minute, and one address has too few
+/// for three swarms in that time. A swarm takes two addresses.
+fn source() -> u8 {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    NEXT.fetch_add(2, Ordering::Relaxed)
 }
 
 /// One publication to everybody; returns the time until the last has it.
@@ -137,24 +144,24 @@ pub(super) fn floor(extent: Extent) -> Outcome<Figures> {
     os::pin(RELAY_CORE);
     let subscribers = extent.subscribers;
     let n = f64::from(subscribers);
-    let plan = |target, source| Plan {
+    let plan = |target| Plan {
         target,
         clients: subscribers,
         manner: Manner::Mute,
-        source,
+        source: source(),
         core: LOAD_CORE,
         pings: None,
     };
     let mut accepting = Accepting::open(subscribers)?;
     let (cpu, start) = (os::thread_cpu(), Instant::now());
-    let swarm = Swarm::start(plan(accepting.address(), 1))?;
+    let swarm = Swarm::start(plan(accepting.address()))?;
     accepting.accept(subscribers)?;
     let (connect, connecting) = (start.elapsed(), os::thread_cpu() - cpu);
     swarm.stop()?;
     drop(accepting);
 
     let mut sending = Floor::open(subscribers)?;
-    let swarm = Swarm::start(plan(sending.address(), 11))?;
+    let swarm = Swarm::start(plan(sending.address()))?;
     sending.accept(subscribers)?;
     let bytes = inv_message(MAGIC, &[3; 32]);
     let (mut latencies, mut spent) = (Vec::new(), Vec::new());
@@ -174,7 +181,7 @@ pub(super) fn floor(extent: Extent) -> Outcome<Figures> {
     swarm.stop()?;
     Ok(Figures {
         subscribers,
-        cpu_us: spent.iter().sum::<f64>() / f64::from(extent.rounds),
+        cpu_us: median(&mut spent),
         last_ms: median(&mut latencies),
         connect_s: connect.as_secs_f64(),
         connect_us: connecting.as_secs_f64() * 1e6 / n,
