@@ -125,7 +125,8 @@ pub(super) fn run(args: Args) -> Outcome {
         holder.announce()?;
         std::thread::sleep(settle / ROUNDS);
     }
-    crowd.wait_blocks(u64::from(ROUNDS) * u64::from(clients) / 2)?;
+    // Two blocks or more may come as one announcement.
+    crowd.wait_blocks(u64::from(clients) * u64::from(ROUNDS) / 4)?;
     std::thread::sleep(settle);
     let (after, slab_after) = (holder.resident()?, os::slab().unwrap_or(0));
     crowd.check()?;
