@@ -11,6 +11,8 @@
 //!   made      blocks and transactions made up for announcements
 //!   swarm     thousands of clients on one ring
 //!   floor     the bare send loop the relay is measured against
+//!   bare      bare loops for accepting and for blocks
+//!   sink      clients that ask for something and throw it away
 //!   buffers   provided receive buffers of the rings made here
 //!   alloc     the counting allocator
 //!   os        what is asked of Linux: clocks, pinning, memory
@@ -20,6 +22,7 @@
 //! Invariants: traffic only on 127.0.0.0/8; every wait has an end; a number is recorded only with `--record`.
 
 pub mod alloc;
+mod bare;
 mod buffers;
 pub mod command;
 mod floor;
@@ -28,6 +31,7 @@ mod os;
 mod relay;
 pub mod report;
 pub mod rig;
+mod sink;
 pub mod swarm;
 
 /// What every benchmark ends with when it cannot go on: one sentence.
