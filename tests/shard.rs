@@ -15,7 +15,9 @@ mod rig;
 #[path = "shard/script.rs"]
 mod script;
 
-use breakwater::base::limits::{BLOCK_LOG, FEEFILTER_NO_TX, FILE_CHUNK, MAX_HANDSHAKES, MAX_MESSAGE};
+use breakwater::base::limits::{
+    BLOCK_LOG, FEEFILTER_NO_TX, FILE_CHUNK, MAX_HANDSHAKES, MAX_MESSAGE, READ_AHEAD,
+};
 use breakwater::base::{End, Fault};
 use breakwater::io::{Done, ListenerId};
 use breakwater::link::{Answer, ToHub, ToShard, Want};
@@ -220,7 +222,8 @@ fn an_announcement_waits_for_the_end_of_a_file() {
     rig.settle();
     rig.kernel.0.borrow_mut().holds_reads = true;
     rig.hold(client, false);
-    assert_eq!(rig.kernel.0.borrow().peers[&client].out.len(), FILE_CHUNK, "waits for the read");
+    // The second was read while the first was on its way.
+    assert_eq!(rig.kernel.0.borrow().peers[&client].out.len(), 2 * FILE_CHUNK, "waits for the read");
     rig.kernel.0.borrow_mut().holds_reads = false;
     rig.settle();
     let told = rig.messages(client);
@@ -229,6 +232,30 @@ fn an_announcement_waits_for_the_end_of_a_file() {
     assert_eq!(told[block].1, long[24..]);
     assert!(commands.contains(&"inv"), "{commands:?}");
     assert_eq!(commands.iter().filter(|command| **command == "ping").count(), 1);
+    rig.finish();
+}
+
+#[test]
+fn files_are_read_ahead_only_while_few_clients_are_served() {
+    let mut rig = Rig::with(ShardConfig { buffer_budget: 64_000_000, ..config() });
+    let old = *rig.chain.at(2).unwrap().hash();
+    let long = message("block", &vec![7; 3 * FILE_CHUNK]);
+    for served in 1..=64 {
+        let client = rig.client(PLAIN);
+        rig.hold(client, true);
+        rig.send(client, &getdata(&[(InvKind::WitnessBlock, old)]));
+        let (to, _) = rig.want();
+        rig.answer(to, extents(std::slice::from_ref(&long)));
+        rig.settle();
+        let ahead = (served * FILE_CHUNK).min(READ_AHEAD);
+        let chunks = rig.shard.core().buffer_bytes() / FILE_CHUNK;
+        assert!(chunks * FILE_CHUNK >= served * FILE_CHUNK, "{served} clients, {chunks} chunks");
+        assert!(chunks * FILE_CHUNK <= served * FILE_CHUNK + ahead, "{served} clients, {chunks} chunks");
+        if served == 1 {
+            assert_eq!(chunks, 2, "one is sent, one is ready");
+        }
+    }
+    assert!(rig.shard.core().buffer_bytes() < READ_AHEAD / 2 + 65 * FILE_CHUNK);
     rig.finish();
 }
 

@@ -13,6 +13,8 @@
 //!   swarm     thousands of clients on one ring
 //!   floor     bare loops the relay is measured against: send, receive, accept
 //!   micro     small things and their bare floors, for wall time and instruction counts
+//!   bare      bare loops for accepting and for blocks
+//!   sink      clients that ask for something and throw it away
 //!   buffers   provided receive buffers of the rings made here
 //!   alloc     the counting allocator
 //!   machine   the machine and the commit, for the record
@@ -23,6 +25,7 @@
 //! Invariants: traffic only on 127.0.0.0/8; every wait has an end; a number is recorded only with `--record`.
 
 pub mod alloc;
+mod bare;
 mod buffers;
 pub mod command;
 mod floor;
@@ -34,6 +37,7 @@ mod relay;
 mod relay_process;
 pub mod report;
 pub mod rig;
+mod sink;
 pub mod swarm;
 
 /// What every benchmark ends with when it cannot go on: one sentence.

@@ -1,5 +1,6 @@
 //! Blocks and transactions made up for announcements. They link and hash as real ones do; nobody validates them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bitcoin::consensus::serialize;
@@ -22,18 +23,19 @@ const MOST: usize = 8_192;
 pub(crate) struct Chain {
     records: Vec<Record>,
     salt: u32,
+    heights: HashMap<Hash, usize>,
 }
 
 impl Chain {
     pub(crate) fn new() -> Chain {
-        let mut chain = Chain { records: Vec::new(), salt: 0 };
+        let mut chain = Chain { records: Vec::new(), salt: 0, heights: HashMap::new() };
         (0..START).for_each(|_| chain.grow());
         chain
     }
 
     /// No chain at all, for a shard that is told of another's.
     pub(crate) fn none() -> Chain {
-        Chain { records: Vec::new(), salt: 0 }
+        Chain { records: Vec::new(), salt: 0, heights: HashMap::new() }
     }
 
     fn grow(&mut self) {
@@ -47,9 +49,25 @@ impl Chain {
         self.records.push(Record { header, hash: sha256d(&header), filter: None });
     }
 
+    /// The hash of the tip.
+    pub(crate) fn tip(&self) -> Hash {
+        self.records.last().map_or([0; 32], |record| record.hash)
+    }
+
     /// The hash at a height, zeros above the tip.
     pub(crate) fn hash(&self, height: usize) -> Hash {
         self.records.get(height).map_or([0; 32], |record| record.hash)
+    }
+
+    /// Makes [`Chain::height`] know all blocks so far.
+    pub(crate) fn index(&mut self) {
+        self.heights =
+            self.records.iter().enumerate().map(|(height, record)| (record.hash, height)).collect();
+    }
+
+    /// The height of a block.
+    pub(crate) fn height(&self, hash: &Hash) -> Option<usize> {
+        self.heights.get(hash).copied()
     }
 
     fn view(&self) -> Arc<ChainView> {
@@ -63,6 +81,11 @@ impl Chain {
 
     /// One block more, and its announcement. The height stands still once the chain is long.
     pub(crate) fn block(&mut self) -> ToShard {
+        self.large_block(0)
+    }
+
+    /// As [`Chain::block`], with so many bytes behind the header.
+    pub(crate) fn large_block(&mut self, bytes: usize) -> ToShard {
         if self.records.len() >= MOST {
             self.records.pop();
         }
@@ -70,7 +93,9 @@ impl Chain {
         let height = self.records.len() as u32 - 1;
         let (hash, header) = self.records.last().map_or(([0; 32], [0; 80]), |r| (r.hash, r.header));
         let mut block = Vec::new();
-        write::raw(&mut block, MAGIC, "block", &header);
+        let mut payload = header.to_vec();
+        payload.resize(header.len() + bytes, 0x5a);
+        write::raw(&mut block, MAGIC, "block", &payload);
         let news = BlockNews {
             hash,
             height,

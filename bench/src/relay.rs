@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use breakwater::base::limits::{BUFFER_BUDGET, TX_INTERVAL};
+use breakwater::base::sizes::sweep_per_turn;
 use breakwater::base::{Nonces, ShardId};
-use breakwater::link::{self, Doorbell, HubEnd, Policy, ToHub, ToShard};
+use breakwater::link::{self, Answer, Doorbell, Extent, HubEnd, Policy, ToHub, ToShard, Want};
 use breakwater::ring::{self, Ring, RingConfig};
 use breakwater::shard::counters::Counters;
 use breakwater::shard::{Shard, ShardConfig};
@@ -32,6 +33,8 @@ pub(crate) struct Relay {
     hub: HubEnd,
     chain: Chain,
     next_tx: u64,
+    /// What the store has: the block at a height is the one at that index, over and over.
+    files: Vec<Extent>,
     /// Allocations made inside of turns, without those of the reports.
     pub(crate) allocations: u64,
 }
@@ -47,16 +50,31 @@ impl Relay {
     pub(crate) fn open(id: u16, address: SocketAddr, clients: u32) -> Outcome<Relay> {
         let chain = Chain::new();
         let introduction = chain.introduction();
-        Relay::with(id, address, clients, chain, introduction)
+        Relay::with(id, address, clients, 1, chain, introduction)
+    }
+
+    /// As [`Relay::open`], for one of several shards on a core.
+    pub(crate) fn crowded(id: u16, address: SocketAddr, clients: u32, on_core: usize) -> Outcome<Relay> {
+        ring::ask_for_short_slices();
+        let chain = Chain::new();
+        let introduction = chain.introduction();
+        Relay::with(id, address, clients, on_core, chain, introduction)
     }
 
     /// As [`Relay::open`], with the chain of somebody else: it announces what it is given, and shares the picture with
     /// the other shards as in the product.
     pub(crate) fn follow(id: u16, address: SocketAddr, clients: u32, chain: ToShard) -> Outcome<Relay> {
-        Relay::with(id, address, clients, Chain::none(), chain)
+        Relay::with(id, address, clients, 1, Chain::none(), chain)
     }
 
-    fn with(id: u16, address: SocketAddr, clients: u32, chain: Chain, first: ToShard) -> Outcome<Relay> {
+    fn with(
+        id: u16,
+        address: SocketAddr,
+        clients: u32,
+        on_core: usize,
+        chain: Chain,
+        first: ToShard,
+    ) -> Outcome<Relay> {
         let limit = u32::try_from(ring::raise_file_limit()?).unwrap_or(u32::MAX);
         // A file table may be as large as the limit; below, the margin is kept.
         let max_clients = clients.saturating_add(MARGIN).min(limit);
@@ -65,6 +83,7 @@ impl Relay {
         let ring = Ring::new(RingConfig {
             listeners: vec![address],
             doorbell: bell,
+            shares_core: on_core > 1,
             ..RingConfig::sized(max_clients)
         })?;
         let config = ShardConfig {
@@ -76,11 +95,18 @@ impl Relay {
             user_agent: Bytes::from_static(b"/breakwater:bench/"),
             tx_interval: TX_INTERVAL,
             buffer_budget: BUFFER_BUDGET,
+            sweep: sweep_per_turn(on_core),
             nonces: Nonces::new(0x5eed_0000_0000_0000),
             seed: u64::from(id),
         };
-        let mut relay =
-            Relay { shard: Shard::new(config, ring, end), hub, chain, next_tx: 0, allocations: 0 };
+        let mut relay = Relay {
+            shard: Shard::new(config, ring, end),
+            hub,
+            chain,
+            next_tx: 0,
+            files: Vec::new(),
+            allocations: 0,
+        };
         let policy = Policy {
             services: Services::NETWORK | Services::WITNESS | Services::NETWORK_LIMITED,
             fee_filter: 0,
@@ -105,10 +131,33 @@ impl Relay {
         self.shard.turn();
         self.allocations += alloc::count() - before;
         while let Some(entry) = self.hub.pop() {
-            if matches!(entry, ToHub::Report(_)) {
-                self.allocations = self.allocations.saturating_sub(REPORT_ALLOCATIONS);
+            match entry {
+                ToHub::Report(_) => {
+                    self.allocations = self.allocations.saturating_sub(REPORT_ALLOCATIONS);
+                }
+                ToHub::Want { client, id, want: Want::Block(hash) } => {
+                    let height = self.chain.height(&hash).unwrap_or(0);
+                    let answer = match self.files.get(height % self.files.len().max(1)) {
+                        Some(extent) => Answer::Extents(Box::new([extent.clone()])),
+                        None => Answer::Missing,
+                    };
+                    // The queue has room for one want of each client.
+                    let _ = self.tell(ToShard::Answer { client, id, answer });
+                }
+                _ => {}
             }
         }
+    }
+
+    /// Answers wants for blocks from now on as the store does.
+    pub(crate) fn serve_files(&mut self, files: Vec<Extent>) {
+        self.chain.index();
+        self.files = files;
+    }
+
+    /// A block of so many bytes, to be announced with [`Relay::announce`].
+    pub(crate) fn make_large_block(&mut self, bytes: usize) -> ToShard {
+        self.chain.large_block(bytes)
     }
 
     /// Turns until `done`, at most [`PATIENCE`].

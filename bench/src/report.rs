@@ -70,11 +70,21 @@ impl Report {
         self.ratio = Some(ratio);
     }
 
-    /// A number with a target of its own.
-    pub fn at_most(&mut self, key: &str, text: &str, value: f64, target: f64) {
+    /// As [`Report::ratio`], where more is better.
+    pub fn at_least(&mut self, text: &str, ratio: f64, target: f64) {
+        let ratio = (ratio * 1_000.0).round() / 1_000.0;
+        let verdict = if ratio >= target { "met" } else { "MISSED" };
+        self.rows.push((text.to_string(), format!("{ratio} (at least {target}: {verdict})")));
+        self.numbers.insert("target".to_string(), json!(target));
+        self.ratio = Some(ratio);
+    }
+
+    /// A further number with a target of its own.
+    pub fn bound(&mut self, key: &str, text: &str, value: f64, target: f64, at_least: bool) {
         let value = (value * 1_000.0).round() / 1_000.0;
-        let verdict = if value <= target { "met" } else { "MISSED" };
-        self.rows.push((text.to_string(), format!("{value} (at most {target}: {verdict})")));
+        let met = if at_least { value >= target } else { value <= target };
+        let (word, verdict) = (if at_least { "least" } else { "most" }, if met { "met" } else { "MISSED" });
+        self.rows.push((text.to_string(), format!("{value} (at {word} {target}: {verdict})")));
         self.numbers.insert(key.to_string(), json!(value));
     }
 

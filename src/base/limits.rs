@@ -114,6 +114,8 @@ pub const DONES_PER_TURN: usize = 1_024;
 /// Clients swept per turn. 16 to 64 sends at a time are cheapest (io_uring facts), and a ping waits for at most a
 /// turn: 64 sends are half a millisecond, or 1.5 ms when acknowledgements of 20,000 clients come in between.
 pub const SWEEP_PER_TURN: usize = 64;
+/// Fewest clients swept per turn: below, a submission costs more than it brings (io_uring facts).
+pub const SWEEP_LEAST: usize = 16;
 /// Entries taken from the hub's queue per turn.
 pub const LINK_PER_TURN: usize = 256;
 /// Replies a client may gather before they are sent and its input waits: bounds the reply buffer. A reply
@@ -121,6 +123,8 @@ pub const LINK_PER_TURN: usize = 256;
 pub const REPLY_SOFT_LIMIT: usize = 64 * 1024;
 /// Bytes read from a segment and sent at a time while a block or filters are served.
 pub const FILE_CHUNK: usize = 128 * 1024;
+/// Bytes of buffers in use up to which the next chunk of a file is read while the last one is sent: 16 clients in full flow.
+pub const READ_AHEAD: usize = 32 * FILE_CHUNK;
 /// A send above this counts as large: it is the first to give way when the buffers are used up.
 pub const LARGE_SEND: usize = 8 * 1024;
 /// Bytes of buffers for replies, segments and reassembly a shard may have in use; a client that needs
@@ -290,39 +294,12 @@ pub const STORE_RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause before a store that refused is tried again.
 pub const STORE_RETRY_LAST: Duration = Duration::from_secs(60);
 
-/// Receive buffers of a shard for so many clients: the power of two below their share, within the two bounds.
-pub const fn recv_buffers(clients: u32) -> u16 {
-    let share = clients / CLIENTS_PER_RECV_BUFFER;
-    if share <= RECV_BUFFERS_LEAST as u32 {
-        RECV_BUFFERS_LEAST
-    } else if share >= RECV_BUFFERS as u32 {
-        RECV_BUFFERS
-    } else {
-        1 << share.ilog2()
-    }
-}
-
-/// Completion queue entries of a ring for so many clients: each may have a poll and a send complete at the same time.
-pub const fn cq_entries(clients: u32) -> u32 {
-    if clients >= CQ_ENTRIES / 2 {
-        CQ_ENTRIES
-    } else {
-        let wanted = 2 * clients;
-        if wanted <= CQ_ENTRIES_LEAST { CQ_ENTRIES_LEAST } else { wanted.next_power_of_two() }
-    }
-}
-
 // ---- proofs --------------------------------------------------------------------------------------------
 
 const _: () = assert!(RECV_BUFFERS.is_power_of_two() && RECV_BUFFERS_LEAST.is_power_of_two());
-const _: () = assert!(RECV_BUFFERS as usize >= DONES_PER_TURN);
-const _: () = assert!(recv_buffers(0) == RECV_BUFFERS_LEAST && recv_buffers(u32::MAX) == RECV_BUFFERS);
-// 51 shards of 19,700 hold a million with RLIMIT_NOFILE 20,000: their receive buffers are within 64 bytes a client.
-const _: () = assert!(recv_buffers(19_700) as usize * RECV_BUFFER <= 64 * 19_700);
 const _: () = assert!(SQ_ENTRIES.is_power_of_two() && CQ_ENTRIES.is_power_of_two());
-const _: () = assert!(cq_entries(0) == CQ_ENTRIES_LEAST && cq_entries(u32::MAX) == CQ_ENTRIES);
-const _: () = assert!(cq_entries(5_000).is_power_of_two() && CQ_ENTRIES_LEAST <= CQ_ENTRIES);
 const _: () = assert!(FILE_CHUNK + MAX_MESSAGE <= BUFFER_BUDGET);
+const _: () = assert!(READ_AHEAD + FILE_CHUNK <= BUFFER_BUDGET / 2);
 const _: () = assert!(MAX_INV * 36 + 3 <= MAX_MESSAGE);
 const _: () = assert!(RECENT_BLOCKS as u32 > MAX_BLOCKTXN_DEPTH);
 const _: () = assert!(BLOCK_LOG > RECENT_BLOCKS);

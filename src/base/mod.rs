@@ -6,6 +6,7 @@ pub mod end;
 pub mod fault;
 pub mod ids;
 pub mod limits;
+pub mod sizes;
 pub mod time;
 
 pub use end::End;

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 
 use super::Failure;
+use crate::base::sizes::sweep_per_turn;
 use crate::base::{Nonces, ShardId};
 use crate::control::Config;
 use crate::link::{self, Doorbell, HubEnd};
@@ -40,6 +41,7 @@ impl Host {
         let bell = Doorbell::new().map_err(other)?;
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let (ready, started) = mpsc::sync_channel(config.shards);
+        let on_core = config.shards.div_ceil(cores.len().max(1));
         let (mut links, mut threads) = (Vec::new(), Vec::new());
         for n in 0..config.shards {
             let shard_bell = Doorbell::new().map_err(other)?;
@@ -48,6 +50,7 @@ impl Host {
             let ring = RingConfig {
                 listeners: addresses.clone(),
                 doorbell: shard_bell,
+                shares_core: on_core > 1,
                 ..RingConfig::sized(config.clients_per_shard())
             };
             let shard = ShardConfig {
@@ -59,6 +62,7 @@ impl Host {
                 user_agent: Bytes::from(config.user_agent.clone().into_bytes()),
                 tx_interval: config.tx_interval,
                 buffer_budget: config.buffer_bytes,
+                sweep: sweep_per_turn(on_core),
                 nonces,
                 seed: seed.wrapping_add(n as u64),
             };
@@ -69,6 +73,9 @@ impl Host {
                     && !core_affinity::set_for_current(core)
                 {
                     tracing::warn!(shard = n, "the shard could not be pinned to its core");
+                }
+                if on_core > 1 {
+                    ring::ask_for_short_slices();
                 }
                 let ring = match Ring::new(ring) {
                     Ok(ring) => ring,

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use crate::base::limits::{
     HEARD_TX, MAX_HANDSHAKES, RECV_BUFFER, SEEN_TX, SQ_ENTRIES, TO_HUB_QUEUE, TO_SHARD_QUEUE, TX_LOG,
-    TX_LOG_BYTES, cq_entries, recv_buffers,
+    TX_LOG_BYTES,
 };
+use crate::base::sizes::{cq_entries, recv_buffers};
 use crate::link::{ToHub, ToShard};
 use crate::ring::CONN_BYTES;
 use crate::shard::client_sizes;

@@ -16,7 +16,7 @@
 //!   queue     the two queues, entering the kernel  token    what a completion carries
 //!   conns     what is outstanding per connection   buffers  the provided buffers
 //!   socket    listening sockets, reserve           accept, receive, send, read: one operation each
-//!   host      what is asked of Linux for the whole process
+//!   host      what is asked of Linux for the process and the thread
 //! ```
 
 mod accept;
@@ -40,7 +40,7 @@ use io_uring::{cqueue, opcode, types};
 use slotmap::{DefaultKey, SlotMap};
 
 pub use conns::CONN_BYTES;
-pub use host::{raise_file_limit, refuse_huge_pages};
+pub use host::{ask_for_short_slices, raise_file_limit, refuse_huge_pages};
 pub use probe::{KernelFeatures, ProbeError, probe};
 pub use setup::{RingConfig, RingError};
 pub use socket::reserve;
@@ -74,6 +74,7 @@ pub struct Ring {
     /// Completions being handled; empty between calls.
     scratch: Vec<cqueue::Entry>,
     doorbell: Doorbell,
+    shares_core: bool,
     /// True exactly while the kernel is believed to know SO_LINGER as a ring command.
     linger: bool,
     /// True exactly when receives were queued because polls had fired, since the last entry into the kernel.
@@ -197,6 +198,9 @@ impl Kernel for Ring {
             self.unpark();
             self.give_ready(limit - dones.len(), dones);
             let stay = if dones.len() > start { Stay::Look } else { self.stay(now, until) };
+            if self.shares_core && matches!(stay, Stay::Look) {
+                host::give_way();
+            }
             self.queue.enter(stay);
             self.reap(limit - dones.len(), dones);
             // What the polls announced is read now: behind the next batch of sends a ping would wait twice as long.

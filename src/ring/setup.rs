@@ -23,7 +23,8 @@ use super::queue::{Queue, Stay};
 use super::token::{Kind, Token};
 use super::{Ring, monotonic};
 use crate::base::ClientId;
-use crate::base::limits::{DONES_PER_TURN, SQ_ENTRIES, cq_entries, recv_buffers};
+use crate::base::limits::{DONES_PER_TURN, SQ_ENTRIES};
+use crate::base::sizes::{cq_entries, recv_buffers};
 use crate::link::Doorbell;
 
 /// How long a ring that is dropped waits for operations that use its memory. Cancelled ones are over
@@ -46,6 +47,8 @@ pub struct RingConfig {
     pub cq_entries: u32,
     /// Wakes the shard.
     pub doorbell: Doorbell,
+    /// True exactly when the thread shares its core with other shards: with work left over it lets them run first.
+    pub shares_core: bool,
 }
 
 impl RingConfig {
@@ -58,6 +61,7 @@ impl RingConfig {
             sq_entries: SQ_ENTRIES,
             cq_entries: cq_entries(max_clients),
             doorbell: Doorbell::silent(),
+            shares_core: false,
         }
     }
 }
@@ -149,6 +153,7 @@ impl Ring {
             ready: Default::default(),
             scratch: Vec::with_capacity(DONES_PER_TURN),
             doorbell: config.doorbell,
+            shares_core: config.shares_core,
             linger: true,
             polled: false,
             closing: false,

@@ -1,11 +1,10 @@
 //! Announcements: sweeping the clients that are behind a log's head.
 //!
-//! A sweep goes over the table by slot, `SWEEP_PER_TURN` a turn. A client in the middle of a send is passed over and
+//! A sweep goes over the table by slot, `ShardConfig::sweep` a turn. A client in the middle of a send is passed over and
 //! catches up when that send is over (`flow`). When the head moves during a sweep, another follows at its end.
 
 use super::core::{Client, Core};
 use crate::base::ClientId;
-use crate::base::limits::SWEEP_PER_TURN;
 use crate::client::Flags;
 use crate::feed::Form;
 use crate::io::Payload;
@@ -61,7 +60,7 @@ impl Core {
     fn sweep_fees(&mut self) {
         let (end, magic, rate) = (self.clients.end(), self.config.magic, self.policy.fee_filter);
         let Some(first) = self.fee_sweep.at else { return };
-        let last = end.min(first.saturating_add(SWEEP_PER_TURN as u32));
+        let last = end.min(first.saturating_add(self.config.sweep as u32));
         for slot in first..last {
             if let Some((id, client)) = self.clients.at(slot)
                 && client.is(Flags::READY)
@@ -80,8 +79,8 @@ impl Core {
         let end = self.clients.end();
         let Some(mut slot) = self.block_sweep.at else { return };
         // Looking at a slot is cheap, sending is not: both are bounded.
-        let (mut sends, mut looks) = (0, 0);
-        while slot < end && sends < SWEEP_PER_TURN && looks < 16 * SWEEP_PER_TURN {
+        let (mut sends, mut looks, most) = (0, 0, self.config.sweep);
+        while slot < end && sends < most && looks < 16 * most {
             looks += 1;
             if let Some((id, client)) = self.clients.at(slot)
                 && is_behind(client, heads)
@@ -101,8 +100,8 @@ impl Core {
         let sealed = self.txs.sealed();
         let end = self.clients.end();
         let Some(mut slot) = self.tx_sweep.at else { return };
-        let (mut sends, mut looks) = (0, 0);
-        while slot < end && sends < SWEEP_PER_TURN && looks < 16 * SWEEP_PER_TURN {
+        let (mut sends, mut looks, most) = (0, 0, self.config.sweep);
+        while slot < end && sends < most && looks < 16 * most {
             looks += 1;
             if let Some((id, client)) = self.clients.at(slot)
                 && client.txs != sealed

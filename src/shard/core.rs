@@ -53,6 +53,8 @@ pub struct ShardConfig {
     pub tx_interval: Duration,
     /// Bytes of buffers it may have in use.
     pub buffer_budget: usize,
+    /// Clients swept per turn.
+    pub sweep: usize,
     /// Nonces of the process.
     pub nonces: Nonces,
     /// Seed of what is random: ping nonces, hash tables.

@@ -6,7 +6,7 @@
 
 use super::active::{Active, Waiting};
 use super::core::{Client, Core};
-use crate::base::limits::{FILE_CHUNK, HEADER_LEN, LARGE_SEND, MAX_MESSAGE, REPLY_SOFT_LIMIT};
+use crate::base::limits::{FILE_CHUNK, HEADER_LEN, LARGE_SEND, MAX_MESSAGE, READ_AHEAD, REPLY_SOFT_LIMIT};
 use crate::base::{ClientId, End};
 use crate::client::{Effect, Flags, handle};
 use crate::io::{BufferId, IoEnd, Op, Payload};
@@ -313,14 +313,20 @@ impl Core {
         if let Some(chunk) = active.chunk.take() {
             return self.send_chunk(id, chunk);
         }
-        if active.reading {
-            return;
-        }
-        let Some(extent) = active.extents.get(active.extent) else { return };
-        if full {
+        if full && !active.reading && active.extent < active.extents.len() {
             self.counters.buffer_waits += 1;
             return self.queue(id);
         }
+        self.read_chunk(id);
+    }
+
+    /// Reads the next chunk of the files being served, unless one is here or on its way.
+    fn read_chunk(&mut self, id: ClientId) {
+        let Some(active) = self.clients.get_mut(id).and_then(|c| c.active.as_mut()) else { return };
+        if active.reading || active.chunk.is_some() {
+            return;
+        }
+        let Some(extent) = active.extents.get(active.extent) else { return };
         active.reading = true;
         let len = (extent.len - active.offset).min(FILE_CHUNK as u32);
         self.ops.push(Op::Read {
@@ -369,6 +375,11 @@ impl Core {
         }
         self.counters.file_bytes += chunk.len() as u64;
         self.send(id, Payload::Owned(chunk));
+        // With few clients the next one is read meanwhile: one turn a chunk instead of two, and a slow disk and a slow client
+        // are waited for at the same time. With many the others fill the time, and the buffers are better fewer and warm.
+        if self.pool.out() < READ_AHEAD {
+            self.read_chunk(id);
+        }
     }
 
     /// Gives back what the client does not need any more, and asks for bytes when it can take some.

@@ -4,7 +4,7 @@
 //!   turn:  wait on the kernel (or only look, when there is work)
 //!          reap    at most DONES_PER_TURN completions: accepts, bytes, sends, reads
 //!          mail    at most LINK_PER_TURN entries of the hub
-//!          sweep   at most SWEEP_PER_TURN clients: blocks before transactions
+//!          sweep   at most `ShardConfig::sweep` clients: blocks before transactions
 //!          timers  at most TIMERS_PER_TURN clients
 //!          report  once a second
 //! ```

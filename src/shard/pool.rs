@@ -1,6 +1,8 @@
 //! Buffers for replies, file chunks and messages in parts: taken when needed, given back, never allocated anew in
 //! steady state. Counts the bytes out, so that the shard keeps within its budget.
 
+use crate::base::limits::{BUFFER_BUDGET, FILE_CHUNK};
+
 /// Capacity of a fresh buffer: a pong, an inv, the handshake fit. A thousand of them stay with an idle shard, so 2 KiB each
 /// would be 120 bytes for each of 17,000 clients.
 const FRESH: usize = 512;
@@ -8,8 +10,9 @@ const FRESH: usize = 512;
 const SMALL: usize = 8 * 1024;
 /// Buffers kept per list.
 const KEPT_SMALL: usize = 1_024;
-/// Large buffers kept (file chunks, headers replies): 64 of 256 KiB are 16 MiB.
-const KEPT_LARGE: usize = 64;
+/// Large buffers kept (file chunks, headers replies): as many as the budget has chunks for. A chunk that is allocated anew is
+/// 32 pages to be faulted in and zeroed, as dear as reading it; `trim` frees what is not needed any more.
+const KEPT_LARGE: usize = BUFFER_BUDGET / FILE_CHUNK;
 /// Larger buffers are freed rather than kept.
 const LARGEST_KEPT: usize = 256 * 1024;
 

@@ -7,11 +7,16 @@ use crate::base::ClientId;
 
 /// Seconds the wheel spans.
 pub const SLOTS: u32 = 128;
+/// Emptied seconds whose memory is kept: one is emptied while another begins.
+const SPARE: usize = 4;
 
 /// Entries by the second they are due.
 #[derive(Debug)]
 pub struct Wheel {
     slots: Vec<Vec<ClientId>>,
+    /// The memory of seconds that are through, for those that begin: with a step of 30 s only some 30 of the 128 hold
+    /// entries, and only those keep memory.
+    spare: Vec<Vec<ClientId>>,
     /// The next second not yet taken.
     next: u32,
 }
@@ -19,13 +24,17 @@ pub struct Wheel {
 impl Wheel {
     /// An empty wheel that starts at `now`, in seconds.
     pub fn new(now: u32) -> Wheel {
-        Wheel { slots: (0..SLOTS).map(|_| Vec::new()).collect(), next: now }
+        Wheel { slots: (0..SLOTS).map(|_| Vec::new()).collect(), spare: Vec::new(), next: now }
     }
 
     /// Asks for `id` again at `due` seconds; nearer than the next second and farther than the span are clamped.
     pub fn add(&mut self, id: ClientId, due: u32) {
         let due = due.clamp(self.next, self.next + SLOTS - 1);
-        self.slots[(due % SLOTS) as usize].push(id);
+        let slot = &mut self.slots[(due % SLOTS) as usize];
+        if slot.capacity() == 0 {
+            *slot = self.spare.pop().unwrap_or_default();
+        }
+        slot.push(id);
     }
 
     /// Takes up to `most` entries due by `now` (seconds) into `fired`; true when more are due.
@@ -40,6 +49,11 @@ impl Wheel {
             }
             // A second with many entries keeps its memory for the next round only if it is modest.
             slot.shrink_to(1024);
+            if slot.capacity() > 0 && self.spare.len() < SPARE {
+                self.spare.push(std::mem::take(slot));
+            } else {
+                *slot = Vec::new();
+            }
             self.next += 1;
         }
         false
@@ -67,6 +81,20 @@ mod tests {
         assert_eq!(fired, [id(2), id(1)]);
         assert!(!wheel.take(10 + SLOTS, 100, &mut fired));
         assert_eq!(fired.len(), 3, "farther than the span fires at its end, to be asked again");
+    }
+
+    #[test]
+    fn only_seconds_with_entries_keep_memory() {
+        let mut wheel = Wheel::new(0);
+        (0..900).for_each(|n| wheel.add(id(n), n % 30));
+        let mut fired = Vec::new();
+        for now in 0..1_000 {
+            wheel.take(now, 10_000, &mut fired);
+            fired.drain(..).for_each(|id| wheel.add(id, now + 30));
+        }
+        let kept = wheel.slots.iter().filter(|slot| slot.capacity() > 0).count();
+        assert_eq!(kept, 30);
+        assert!(wheel.spare.len() <= SPARE);
     }
 
     #[test]

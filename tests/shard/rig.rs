@@ -53,6 +53,7 @@ pub const PLAIN: Manner = Manner { relay: true, wtxid: true, headers: false, com
 
 pub fn config() -> ShardConfig {
     ShardConfig {
+        sweep: breakwater::base::limits::SWEEP_PER_TURN,
         id: ShardId(0),
         magic: MAGIC,
         max_clients: 1_000,

@@ -158,6 +158,7 @@ impl Relay {
         let port = self.net.borrow_mut().add_port(bell.clone());
         let (end, shard_end) = link::pair(bell, self.hub_bell.clone()).expect("a link without descriptors");
         let config = ShardConfig {
+            sweep: breakwater::base::limits::SWEEP_PER_TURN,
             id,
             magic: MAGIC,
             max_clients: self.setup.max_clients,

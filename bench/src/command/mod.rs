@@ -1,14 +1,19 @@
 //! The benchmarks, one a file, and their command line.
 
 mod alloc;
+mod blocks;
 mod compare;
 mod fanout;
+mod fanout;
 mod floors;
+mod handshake;
+mod ibd;
 mod idle;
 mod instructions;
 mod million;
 mod node_cpu;
 mod ping;
+mod scale;
 
 use clap::{Parser, Subcommand};
 
@@ -33,6 +38,14 @@ enum Command {
     Fanout(fanout::Args),
     /// Time until a ping is answered while fan-outs run.
     Ping(ping::Args),
+    /// Connections accepted and greeted per second of CPU, against a bare accept-and-reply loop.
+    Handshake(handshake::Args),
+    /// Blocks of 1 MB to 100 clients, from memory and from files, against bare send loops.
+    Blocks(blocks::Args),
+    /// A chain downloaded by one client, against what a bare pair of sockets carries.
+    Ibd(ibd::Args),
+    /// Announcements per CPU second of two shards against one.
+    Scale(scale::Args),
     /// Memory of the relay per idle client.
     Idle(idle::Args),
     /// Allocations of a shard per message in steady state.
@@ -76,6 +89,10 @@ pub fn main() -> Outcome {
     match Cli::parse().command {
         Command::Fanout(args) => fanout::run(args),
         Command::Ping(args) => ping::run(args),
+        Command::Handshake(args) => handshake::run(args),
+        Command::Blocks(args) => blocks::run(args),
+        Command::Ibd(args) => ibd::run(args),
+        Command::Scale(args) => scale::run(args),
         Command::Idle(args) => idle::run(args),
         Command::Alloc(args) => alloc::run(args),
         Command::NodeCpu(args) => node_cpu::run(args),
@@ -91,4 +108,11 @@ pub fn main() -> Outcome {
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// The value a quarter of the rounds stays below: what the work costs when little disturbs it, without resting on the one luckiest
+/// round.
+fn quartile(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 4).copied().unwrap_or(0.0)
 }

@@ -16,8 +16,10 @@ use crate::report::Report;
 use crate::swarm::{Manner, Pings, Plan, Summary, Swarm};
 use crate::{Outcome, os};
 
-/// The answer within this, p99.
+/// The answer within this, p99, during fan-outs.
 const TARGET_MS: f64 = 5.0;
+/// The same while nothing is announced.
+const IDLE_TARGET_MS: f64 = 2.0;
 /// Of all clients so many ping.
 const PINGING: u32 = 500;
 /// Clients of one ring: below RLIMIT_NOFILE of this project's smallest hosts.
@@ -28,9 +30,15 @@ pub(super) struct Args {
     /// Clients, on as many shards as are named.
     #[arg(long, default_value_t = 20_000)]
     clients: u32,
-    /// Shards, all on one core; a shard holds at most RLIMIT_NOFILE clients less a margin.
+    /// Shards; one holds at most RLIMIT_NOFILE clients less a margin.
     #[arg(long, default_value_t = 2)]
     shards: u32,
+    /// Cores the shards take by turns; the load uses the others, and the same when there are none.
+    #[arg(long, default_value_t = 1)]
+    cores: usize,
+    /// Without what shards do when they share a core, to see what it brings.
+    #[arg(long)]
+    plain: bool,
     /// Seconds of fan-outs.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
@@ -45,16 +53,16 @@ pub(super) fn run(args: Args) -> Outcome {
     let shards = args.shards.max(1);
     let mut report = Report::new(
         "ping",
-        json!({ "clients": clients, "shards": shards, "pinging": pinging, "pings_per_second": 1_000,
+        json!({ "clients": clients, "shards": shards, "cores": args.cores, "plain": args.plain, "pinging": pinging, "pings_per_second": 1_000,
                 "seconds": span.as_secs_f64() }),
     );
-    let relays = Relays::start(shards, clients)?;
-    let plan = |clients, source, pings| Plan {
+    let relays = Relays::start(shards, clients, args.cores.max(1), args.plain)?;
+    let plan = |clients, source: u8, pings: Option<Pings>| Plan {
         target: relays.address,
         clients,
         manner: Manner::Wallet,
         source,
-        core: LOAD_CORE,
+        core: if args.cores > 1 && pings.is_none() { usize::from(source / 10) % 2 } else { LOAD_CORE },
         pings,
     };
     let pings = Pings { every: Duration::from_millis(1), urgent: true };
@@ -85,6 +93,7 @@ pub(super) fn run(args: Args) -> Outcome {
     relays.stop()?;
     quantiles(&mut report, "idle", "no fan-out", &quiet.0);
     quantiles(&mut report, "fanout", "during fan-outs", &busy.0);
+    report.bound("idle_p99", "p99 without fan-out, ms", ms(&quiet.0, 0.99), IDLE_TARGET_MS, false);
     report.number("pings", "pings during fan-outs", busy.0.len() as f64, "");
     report.number(
         "generator_p99_ms",
@@ -117,7 +126,7 @@ fn quantiles(report: &mut Report, key: &str, text: &str, histogram: &Histogram<u
     }
 }
 
-/// Shards on one core, each fanning out one block after the other when told to.
+/// Shards, each fanning out one block after the other when told to.
 struct Relays {
     address: std::net::SocketAddr,
     fan_out: std::sync::Arc<std::sync::atomic::AtomicBool>,
@@ -127,7 +136,7 @@ struct Relays {
 }
 
 impl Relays {
-    fn start(shards: u32, clients: u32) -> Outcome<Relays> {
+    fn start(shards: u32, clients: u32, cores: usize, plain: bool) -> Outcome<Relays> {
         let (address, held) = relay::reserve()?;
         let (fan_out, stop) = (std::sync::Arc::default(), std::sync::Arc::default());
         // The kernel spreads connections by a hash: not evenly to the last one.
@@ -137,8 +146,11 @@ impl Relays {
         for n in 0..shards {
             let (fan_out, stop, ready) = (relays.fan_out.clone(), relays.stop.clone(), ready.clone());
             relays.threads.push(std::thread::spawn(move || {
-                os::pin(RELAY_CORE);
-                let mut relay = Relay::open(n as u16, address, each)?;
+                os::pin((RELAY_CORE + n as usize) % cores);
+                let mut relay = match (shards as usize).div_ceil(cores) {
+                    on_core if on_core > 1 && !plain => Relay::crowded(n as u16, address, each, on_core)?,
+                    _ => Relay::open(n as u16, address, each)?,
+                };
                 let _ = ready.send(());
                 drop(ready);
                 let mut told = 0;

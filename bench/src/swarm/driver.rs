@@ -1,6 +1,6 @@
 //! The swarm's ring: connects, receives, sends, keeps the schedule of pings.
 //!
-//! A client's number is its slot in the file table. Connecting is one chain of linked operations (socket, option, bind,
+//! A client's number is its slot in the file table. Connecting is one chain of linked operations (socket, options, bind,
 //! connect); receiving is multishot with provided buffers; one send per client is outstanding, more bytes wait behind.
 
 #![allow(unsafe_code)]
@@ -25,7 +25,7 @@ const CONNECTING: u32 = 256;
 /// Clients per source address: far below the ports of one.
 const PER_SOURCE: u32 = 10_000;
 /// Operations of the connect chain.
-const CHAIN: usize = 4;
+const CHAIN: usize = 5;
 /// Longest latency told apart from longer ones, nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
 /// Longest stay in the kernel.
@@ -192,12 +192,22 @@ impl<'a> Driver<'a> {
             4,
         )
         .build();
+        // The port is chosen by the connect, which knows both ends: the bind would look through all sockets of the source.
+        let no_port = opcode::SetSockOpt::new(
+            Fixed(client),
+            libc::IPPROTO_IP as u32,
+            libc::IP_BIND_ADDRESS_NO_PORT as u32,
+            (&raw const ON).cast(),
+            4,
+        )
+        .build();
         let bind = opcode::Bind::new(Fixed(client), source.cast(), length).build();
         let connect = opcode::Connect::new(Fixed(client), target.cast(), length).build();
         // SAFETY: the option is static; the addresses live in `self` and are copied by the kernel at submission.
         unsafe {
             self.push(&link(socket))?;
             self.push(&link(nodelay))?;
+            self.push(&link(no_port))?;
             self.push(&link(bind))?;
             self.push(&connect.user_data(CONNECT | u64::from(client)))
         }

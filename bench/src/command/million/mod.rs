@@ -117,31 +117,40 @@ fn say(what: &str) {
 
 fn verdicts(report: &mut report::Report, args: &Args, big: &phases::Big, costs: Option<((f64, f64), f64)>) {
     let clients = f64::from(args.clients);
-    report.at_most("ready_s", "all connected and handshaken, seconds", big.ready, READY_WITHIN);
+    report.bound("ready_s", "all connected and handshaken, seconds", big.ready, READY_WITHIN, false);
     let lost = (big.lost + big.refused) as f64;
-    report.at_most("lost", "clients lost or refused, the whole run", lost, 0.0);
-    report.at_most("skipped", "blocks skipped, all clients", big.skipped as f64, 0.0);
-    report.at_most(
+    report.bound("lost", "clients lost or refused, the whole run", lost, 0.0, false);
+    report.bound("skipped", "blocks skipped, all clients", big.skipped as f64, 0.0, false);
+    report.bound(
         "user_bytes",
         "relay: user memory per client, idle (VmRSS in all)",
         big.user_idle,
         USER_BYTES,
+        false,
     );
-    report.at_most(
+    report.bound(
         "user_bytes_full",
         "relay: user memory per client after blocks and transactions",
         big.user_full,
         USER_BYTES,
+        false,
     );
     report.number("kernel_bytes", "relay: kernel memory per client", big.kernel, "B");
-    report.at_most(
+    report.bound(
         "all_bytes",
         "relay: kernel and user memory per client",
         big.kernel + big.user_full,
         ALL_BYTES,
+        false,
     );
     report.number("rig_bytes", "rig: user memory per client", big.rig, "B");
-    report.at_most("pings_unanswered", "pings unanswered by connected clients", big.pings_open as f64, 0.0);
+    report.bound(
+        "pings_unanswered",
+        "pings unanswered by connected clients",
+        big.pings_open as f64,
+        0.0,
+        false,
+    );
     report.number("pings", "pings answered", big.pongs as f64, "");
     report.number("fanout_s", "block: from the node to the last client, median", big.fanout, "s");
     report.number("txs_heard", "transactions heard, per client", big.txs_heard as f64 / clients, "");
@@ -151,11 +160,12 @@ fn verdicts(report: &mut report::Report, args: &Args, big: &phases::Big, costs: 
     report.number("rss_start", "relay: VmRSS before the first client", big.rss_start / 1e6, "MB");
     report.number("rss_full", "relay: VmRSS with all clients", big.rss_full / 1e6, "MB");
     report.number("rss_drained", "relay: VmRSS after the drain", big.rss_drained / 1e6, "MB");
-    report.at_most(
+    report.bound(
         "remains",
         "memory that remains after the drain, share of what was taken",
         remains,
         REMAINS,
+        false,
     );
     report.number("relay_us", "relay, CPU per announcement and client", big.cost, "us");
     if let Some(((floor_small, relay_small), floor)) = costs {
