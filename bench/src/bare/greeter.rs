@@ -12,6 +12,8 @@ use super::{ACCEPTS, listen, push, ring};
 use crate::Outcome;
 use crate::buffers::{self, Buffers};
 
+/// Receive buffers.
+const BUFFERS: u16 = 4_096;
 const ACCEPT: u64 = 1 << 32;
 const RECEIVE: u64 = 2 << 32;
 const SEND: u64 = 3 << 32;
@@ -52,7 +54,7 @@ impl Greeter {
     /// Room for `clients`; `replies`: what a relay says to a version and to a verack.
     pub(crate) fn open(clients: u32, replies: [Vec<u8>; 2]) -> Outcome<Greeter> {
         let ring = ring(clients)?;
-        let buffers = Buffers::register(&ring)?;
+        let buffers = Buffers::register(&ring, BUFFERS)?;
         let (listener, address) = listen()?;
         let stages = vec![Stage::default(); (clients + ACCEPTS) as usize];
         let (armed, accepted, ready, gone) = (0, 0, 0, 0);

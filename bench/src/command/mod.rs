@@ -4,7 +4,6 @@ mod alloc;
 mod blocks;
 mod compare;
 mod fanout;
-mod fanout;
 mod floors;
 mod handshake;
 mod ibd;

@@ -74,6 +74,7 @@ impl Scene {
             user_agent: Bytes::from_static(b"/breakwater:bench/"),
             tx_interval: TX_INTERVAL,
             buffer_budget: BUFFER_BUDGET,
+            sweep: SWEEP_PER_TURN,
             nonces: Nonces::new(0x5eed_0000_0000_0000),
             seed: 1,
         };

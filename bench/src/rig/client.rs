@@ -23,6 +23,8 @@ use super::behaviour::shared::Shared;
 use super::measure::Tally;
 use super::origin::{Known, Origin, Origins};
 
+/// A block so soon after a handshake may rightly not be announced: on a busy target our verack is read later than we sent it.
+const EARLY_MS: u32 = 10_000;
 /// Name said in `version`.
 const USER_AGENT: &[u8] = b"/breakwater-rig:0.1/";
 
@@ -100,6 +102,8 @@ pub struct Client {
     since: u64,
     /// Number of the newest block it has heard of.
     block: u32,
+    /// When its handshake was complete, milliseconds (wraps after 49 days).
+    ready_at: u32,
     stage: Stage,
     /// True exactly when the target's version allows `wtxidrelay`.
     modern: bool,
@@ -120,6 +124,7 @@ impl Client {
             behaviour,
             since: 0,
             block: 0,
+            ready_at: 0,
             stage: Stage::Idle,
             modern: false,
             fresh: false,
@@ -238,17 +243,15 @@ impl Client {
         self.stage == Stage::Ready && self.since != 0
     }
 
-    /// Number of the newest block it has heard of, when it is ready.
-    pub fn newest_block(&self) -> Option<u32> {
-        (self.is_ready() && self.behaviour.counts_blocks()).then_some(self.block)
-    }
-
-    /// Blocks it has not heard of although it is there, `newest` being the number of the newest.
-    pub fn missed(&self, newest: u32) -> u32 {
+    /// Blocks it has not heard of although it is there; the newest has this number and came into the world then.
+    pub fn missed(&self, newest: u32, since: Instant) -> u32 {
         if !self.is_ready() || !self.behaviour.counts_blocks() {
             return 0;
         }
-        newest.saturating_sub(self.block).saturating_sub(u32::from(self.fresh))
+        let behind = newest.saturating_sub(self.block);
+        // See `fresh`. After that time the target has certainly read our verack.
+        let early = since.millis().wrapping_sub(self.ready_at) < EARLY_MS;
+        if behind == 1 && self.fresh && early { 0 } else { behind }
     }
 
     /// See [`Behaviour::again_us`].
@@ -289,6 +292,7 @@ impl Client {
                 // be announced; and what is in the answer alone may never be.
                 self.block = self.block.max(cx.origins.blocks());
                 self.fresh = true;
+                self.ready_at = cx.now.millis();
             }
             // A long list answers a question; an announcement is short.
             Message::Headers(list) if list.len() <= MAX_HEADERS_ANNOUNCE => {

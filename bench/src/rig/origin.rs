@@ -95,10 +95,11 @@ impl Origins {
         lock(&self.txs).next
     }
 
-    /// When the newest block came into the world.
-    pub fn newest_block(&self) -> Option<Instant> {
+    /// Number of the newest block, and when it came into the world; (0, 0) when there is none.
+    pub fn newest(&self) -> (u32, Instant) {
         let table = lock(&self.blocks);
-        table.order.back().and_then(|hash| table.at.get(hash)).map(|origin| origin.at)
+        let newest = table.order.back().and_then(|hash| table.at.get(hash));
+        newest.map_or((0, Instant::default()), |origin| (origin.number, origin.at))
     }
 }
 

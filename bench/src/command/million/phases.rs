@@ -18,7 +18,9 @@ const REST: Duration = Duration::from_secs(5);
 /// Transactions made at a time, a second apart.
 const TXS_AT_A_TIME: u32 = 100;
 /// A block comes this often while clients churn.
-const CHURN_BLOCK: Duration = Duration::from_secs(30);
+const CHURN_BLOCK: Duration = Duration::from_secs(60);
+/// While clients churn, pings come this many times less often: two cores have enough to do.
+const CHURN_PINGS: u32 = 5;
 /// Longest wait for the relay's memory after the drain.
 const DRAIN: Duration = Duration::from_secs(90);
 
@@ -111,6 +113,7 @@ pub(super) fn run(args: &Args, stop: &AtomicBool) -> Outcome<Big> {
 
     say(&format!("churn for {} s", args.churn_for.as_secs()));
     let left = run.sum().left;
+    run.engine().ping(args.ping_every * CHURN_PINGS);
     run.engine().churn(args.churn);
     let churn = Instant::now();
     while churn.elapsed() < args.churn_for {

@@ -731,10 +731,10 @@ impl<'a> Worker<'a> {
 
     fn report(&mut self) {
         self.next_report = self.now.0 + REPORT_EVERY;
-        let newest = self.shared.origins.blocks();
+        let (newest, since) = self.shared.origins.newest();
         let mut levels = Levels { behind: 0, pinging: 0, ..self.levels };
         for slot in &self.slots {
-            levels.behind += u64::from(slot.client.newest_block().is_some_and(|block| block < newest));
+            levels.behind += u64::from(slot.client.missed(newest, since) > 0);
             levels.pinging += u64::from(slot.client.is_pinging());
         }
         levels.cpu_us = os::thread_cpu().as_micros() as u64;
@@ -743,9 +743,9 @@ impl<'a> Worker<'a> {
 
     /// At the end: blocks that those who are there have not heard of.
     fn count_missed(&mut self) {
-        let newest = self.shared.origins.blocks();
+        let (newest, since) = self.shared.origins.newest();
         for slot in &self.slots {
-            let missed = slot.client.missed(newest);
+            let missed = slot.client.missed(newest, since);
             self.tallies[usize::from(slot.part)].counts.blocks_skipped += u64::from(missed);
         }
     }
