@@ -86,7 +86,13 @@ impl Host {
                 };
                 let mut shard = Shard::new(shard, ring, shard_end);
                 let _ = ready.send(Ok(()));
-                while shard.turn() {}
+                let mut gone = 0;
+                while shard.turn() {
+                    if shard.core().crowds_gone() != gone {
+                        gone = shard.core().crowds_gone();
+                        ring::give_memory_back();
+                    }
+                }
             });
             threads
                 .push(thread.map_err(|error| Failure::Other(format!("no thread for shard {n}: {error}")))?);

@@ -45,6 +45,9 @@ const _: () = assert!(CONN_BYTES == 24);
 pub(super) struct Conns {
     entries: Vec<Entry>,
     open: u32,
+    /// Generation entries begin with: above every one that was given before the table was emptied.
+    first: u32,
+    highest: u32,
 }
 
 impl Conns {
@@ -57,13 +60,14 @@ impl Conns {
     pub(super) fn accepted(&mut self, conn: Conn) {
         let index = conn.0 as usize;
         if index >= self.entries.len() {
-            self.entries.resize(index + 1, NEVER_USED);
+            self.entries.resize(index + 1, Entry { generation: self.first, ..NEVER_USED });
         }
         let entry = &mut self.entries[index];
         if !entry.open {
             self.open += 1;
         }
         *entry = Entry { generation: entry.generation.wrapping_add(1), open: true, ..NEVER_USED };
+        self.highest = self.highest.max(entry.generation);
     }
 
     /// The connection, when it is open.
@@ -82,9 +86,17 @@ impl Conns {
         let was = *entry;
         entry.open = false;
         self.open -= 1;
+        if self.open == 0 && self.entries.len() > KEPT {
+            // The crowd is gone: its memory goes, too.
+            self.entries = Vec::new();
+            self.first = self.highest;
+        }
         Some(was)
     }
 }
+
+/// Entries kept when the last connection closes: a page or so, not worth giving back.
+const KEPT: usize = 256;
 
 const NEVER_USED: Entry = Entry {
     generation: 0,
@@ -111,5 +123,17 @@ mod tests {
         conns.accepted(Conn(3));
         assert!(conns.current(Conn(3), first).is_none(), "stale");
         assert_eq!(conns.open(), 1);
+    }
+
+    #[test]
+    fn a_table_that_was_given_back_knows_no_old_connection() {
+        let mut conns = Conns::default();
+        let most = KEPT as u32;
+        (0..=most).for_each(|number| conns.accepted(Conn(number)));
+        let old = conns.get(Conn(7)).unwrap().generation;
+        (0..=most).for_each(|number| assert!(conns.close(Conn(number)).is_some()));
+        assert_eq!((conns.entries.capacity(), conns.open()), (0, 0));
+        conns.accepted(Conn(7));
+        assert!(conns.current(Conn(7), old).is_none(), "stale");
     }
 }

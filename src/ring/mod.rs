@@ -40,7 +40,7 @@ use io_uring::{cqueue, opcode, types};
 use slotmap::{DefaultKey, SlotMap};
 
 pub use conns::CONN_BYTES;
-pub use host::{ask_for_short_slices, raise_file_limit, refuse_huge_pages};
+pub use host::{ask_for_short_slices, give_memory_back, raise_file_limit, refuse_huge_pages};
 pub use probe::{KernelFeatures, ProbeError, probe};
 pub use setup::{RingConfig, RingError};
 pub use socket::reserve;

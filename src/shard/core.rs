@@ -121,6 +121,7 @@ pub struct Core {
     pub(super) next_seal: Instant,
     pub(super) next_report: Instant,
     pub(super) more_timers: bool,
+    pub(super) crowds_gone: u32,
     listening: Listening,
     pub(super) draining: Option<Instant>,
     pub(super) drain_slot: u32,
@@ -180,6 +181,7 @@ impl Core {
             tx_sweep: Default::default(),
             fee_sweep: Default::default(),
             more_timers: false,
+            crowds_gone: 0,
             listening: Listening::No,
             draining: None,
             drain_slot: 0,
@@ -206,6 +208,11 @@ impl Core {
 
     pub(super) fn is_over(&self) -> bool {
         self.over
+    }
+
+    /// How often the last client has gone and with it the memory of all: whoever owns the allocator may return it to the host.
+    pub fn crowds_gone(&self) -> u32 {
+        self.crowds_gone
     }
 
     /// Clients connected now.
@@ -301,6 +308,11 @@ impl Core {
         self.counters.end(end);
         let nobody = ClientId { slot: ClientId::MAX_SLOTS - 1, generation: 0 };
         self.ops.push(Op::Close { client: nobody, conn, reset: true });
+    }
+
+    /// Gives the memory of the order of handshakes back; call when no client is there.
+    pub(super) fn forget_handshakes(&mut self) {
+        self.handshakes = VecDeque::new();
     }
 
     /// The oldest handshake gives way when there are too many, so that slow ones cannot keep others out.

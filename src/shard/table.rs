@@ -18,6 +18,10 @@ pub struct Table<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     most: u32,
+    /// Generation of slots that are made anew: above every one that was ever given before the table was emptied.
+    first: u32,
+    /// Highest generation given so far.
+    highest: u32,
 }
 
 impl<T> Table<T> {
@@ -25,7 +29,7 @@ impl<T> Table<T> {
     pub fn new(most: u32) -> Table<T> {
         let most = most.min(ClientId::MAX_SLOTS - 1);
         // Reserved, not touched: growing by doubling would need three times the memory for a moment.
-        Table { slots: Vec::with_capacity(most as usize), free: Vec::new(), most }
+        Table { slots: Vec::with_capacity(most as usize), free: Vec::new(), most, first: 1, highest: 1 }
     }
 
     /// Bytes per value in the slots.
@@ -62,8 +66,19 @@ impl<T> Table<T> {
         if slot >= self.most {
             return None;
         }
-        self.slots.push(Slot { generation: 1, value: Some(value) });
-        Some(ClientId { slot, generation: 1 })
+        self.slots.push(Slot { generation: self.first, value: Some(value) });
+        Some(ClientId { slot, generation: self.first })
+    }
+
+    /// Gives the memory of an empty table back; ids stay invalid for ever. False when there was nothing to give.
+    pub fn give_back(&mut self) -> bool {
+        if !self.is_empty() || self.slots.is_empty() {
+            return false;
+        }
+        self.first = self.highest.wrapping_add(1);
+        self.slots = Vec::with_capacity(self.most as usize);
+        self.free = Vec::new();
+        true
     }
 
     /// Takes a value out; its id is never valid again.
@@ -71,6 +86,7 @@ impl<T> Table<T> {
         let entry = self.slots.get_mut(id.slot as usize).filter(|s| s.generation == id.generation)?;
         let value = entry.value.take()?;
         entry.generation = entry.generation.wrapping_add(1);
+        self.highest = self.highest.max(entry.generation);
         self.free.push(id.slot);
         Some(value)
     }
@@ -102,6 +118,19 @@ mod tests {
         assert_eq!(table.get_mut(a), None);
         assert_eq!(table.remove(a), None);
         assert_eq!(table.get_mut(b), Some(&mut 'b'));
+    }
+
+    #[test]
+    fn an_emptied_table_gives_its_memory_back_and_knows_no_old_id() {
+        let mut table = Table::new(4);
+        let ids: Vec<_> = (0..3).map(|n| table.insert(n).unwrap()).collect();
+        assert!(!table.give_back(), "clients are there");
+        ids.iter().for_each(|id| assert!(table.remove(*id).is_some()));
+        assert!(table.give_back() && !table.give_back());
+        let new = table.insert(9).unwrap();
+        assert_eq!((new.slot, table.end()), (0, 1));
+        ids.iter().for_each(|id| assert_eq!(table.get_mut(*id), None));
+        assert_eq!(table.get_mut(new), Some(&mut 9));
     }
 
     #[test]

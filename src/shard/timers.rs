@@ -4,6 +4,7 @@ use rand::Rng as _;
 use std::time::Duration;
 
 use super::core::Core;
+use super::wheel::Wheel;
 use crate::base::limits::{DRAIN_TIME, END_MARGIN};
 use crate::base::{ClientId, End};
 use crate::client::{Due, Flags};
@@ -66,6 +67,17 @@ impl Core {
         }
         self.retry_filters();
         self.pool.trim();
+        self.forget_crowd();
+    }
+
+    /// When the last client is gone, so is the memory they had: a crowd of a million would otherwise stay with us.
+    fn forget_crowd(&mut self) {
+        if self.clients.give_back() {
+            self.wheel = Wheel::new(self.now.secs());
+            self.forget_handshakes();
+            self.spare = Vec::new();
+            self.crowds_gone += 1;
+        }
     }
 
     /// The hub wants the shard to end.
