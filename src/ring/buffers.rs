@@ -80,6 +80,16 @@ impl Buffers {
         }
     }
 
+    /// Returns the pages of all buffers to the host when none is lent; the kernel takes new ones as it fills them. False when
+    /// some are lent, or the host refuses.
+    pub(super) fn give_back(&mut self) -> bool {
+        let bytes = usize::from(self.count) * RECV_BUFFER;
+        // SAFETY: the range is the block, whose start is page-aligned; what is in a buffer that is not lent is nobody's, and
+        // provided buffers are not pinned: the kernel writes through the page tables.
+        self.free == usize::from(self.count)
+            && unsafe { libc::madvise(self.memory.at(0).cast(), bytes, libc::MADV_DONTNEED) } == 0
+    }
+
     /// The bytes of a lent buffer; empty for one that is not lent.
     pub(super) fn bytes(&mut self, id: BufferId, len: u32) -> &mut [u8] {
         let number = usize::from(id.0);

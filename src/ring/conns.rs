@@ -48,9 +48,21 @@ pub(super) struct Conns {
     /// Generation entries begin with: above every one that was given before the table was emptied.
     first: u32,
     highest: u32,
+    /// See [`Conns::is_emptied`].
+    emptied: bool,
 }
 
 impl Conns {
+    /// True while a crowd has gone and [`Conns::noted`] was not called.
+    pub(super) fn is_emptied(&self) -> bool {
+        self.emptied
+    }
+
+    /// See [`Conns::is_emptied`].
+    pub(super) fn noted(&mut self) {
+        self.emptied = false;
+    }
+
     /// Connections accepted and not closed.
     pub(super) fn open(&self) -> u32 {
         self.open
@@ -90,6 +102,7 @@ impl Conns {
             // The crowd is gone: its memory goes, too.
             self.entries = Vec::new();
             self.first = self.highest;
+            self.emptied = true;
         }
         Some(was)
     }

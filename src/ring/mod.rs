@@ -196,6 +196,9 @@ impl Kernel for Ring {
             let now = monotonic();
             self.tend(now);
             self.unpark();
+            if self.conns.is_emptied() && self.buffers.give_back() {
+                self.conns.noted();
+            }
             self.give_ready(limit - dones.len(), dones);
             let stay = if dones.len() > start { Stay::Look } else { self.stay(now, until) };
             if self.shares_core && matches!(stay, Stay::Look) {
