@@ -24,8 +24,6 @@ use crate::os::Wake;
 const SQ_ENTRIES: u32 = 1_024;
 /// Completion queue entries: a burst of receives; more are kept by the kernel, at a price.
 const CQ_ENTRIES: u32 = 8_192;
-/// Receive buffers of 2 KiB: what arrives between two turns; with none the kernel ends a receive and it is armed again.
-const BUFFERS: u16 = 256;
 /// Operations of the connect chain at the most.
 const CHAIN: usize = 5;
 /// Completions handled between two entries into the kernel.
@@ -49,8 +47,9 @@ pub(super) enum Event {
     Failed { slot: u32, errno: i32 },
     /// Its connect is over: 0 or -errno.
     Connected { slot: u32, result: i32 },
-    /// Bytes (in a buffer to be given back), the end (0), or -errno. `more`: the receive goes on.
-    Received { slot: u32, result: i32, buffer: Option<u16>, more: bool },
+    /// Bytes (in a buffer, to be read at once), the end (0), or -errno. `more`: the receive goes on; `filling`: so does the
+    /// buffer.
+    Received { slot: u32, result: i32, buffer: Option<u16>, more: bool, filling: bool },
     /// Its send is over: bytes or -errno.
     Sent { slot: u32, result: i32 },
     /// Its close is over.
@@ -93,7 +92,7 @@ impl Ring {
         ring.submitter()
             .register_files_sparse(slots)
             .map_err(|error| format!("a file table for {slots} clients: {error} (see ulimit -n)"))?;
-        let buffers = Buffers::register(&ring, BUFFERS)?;
+        let buffers = Buffers::incremental(&ring)?;
         let none = Address { v6: from_ip(IpAddr::from([0u16; 8]), 0) };
         let addresses = vec![none; 2 * SQ_ENTRIES as usize].into();
         Ok(Ring { ring, buffers, addresses, next_address: 0, events: Vec::with_capacity(REAP) })
@@ -277,9 +276,9 @@ impl Ring {
         self.buffers.bytes(buffer, len)
     }
 
-    /// Gives a buffer back.
-    pub(super) fn give(&mut self, buffer: u16) {
-        self.buffers.give(buffer);
+    /// The bytes have been read; see [`Buffers::read`].
+    pub(super) fn read(&mut self, buffer: u16, len: usize, filling: bool) {
+        self.buffers.read(buffer, len, filling);
     }
 
     /// Closes all connections now: the ring itself ends in the background.
@@ -294,7 +293,8 @@ fn event(entry: &cqueue::Entry) -> Option<Event> {
         CONNECT => Event::Connected { slot, result },
         RECEIVE => {
             let (buffer, more) = (cqueue::buffer_select(entry.flags()), cqueue::more(entry.flags()));
-            Event::Received { slot, result, buffer, more }
+            let filling = cqueue::buffer_more(entry.flags());
+            Event::Received { slot, result, buffer, more, filling }
         }
         SEND => Event::Sent { slot, result },
         CLOSE => Event::Closed { slot },

@@ -35,6 +35,8 @@ const REPORT_EVERY: u64 = 200_000_000;
 const PER_TURN: usize = 256;
 /// Longest wait for the kernel at the end.
 const CLOSE_TIME: Duration = Duration::from_secs(60);
+/// Receives armed again per reaping for those that found no buffer.
+const STARVED_PER_TURN: usize = 64;
 /// Boxes of send buffers kept for the next sender; larger ones are given back to the allocator.
 const SPARE: usize = 256;
 const SPARE_BYTES: usize = 4_096;
@@ -66,6 +68,8 @@ pub(super) struct Worker<'a> {
     out: Vec<u8>,
     spare: Vec<Box<Sending>>,
     timers: Due,
+    /// Slots whose receive found no buffer.
+    starved: VecDeque<u32>,
     /// Slots that take their next sip.
     sips: Due,
     /// Connections in the order they were begun, until they are known to be ready or over.
@@ -116,6 +120,7 @@ impl<'a> Worker<'a> {
             spare: Vec::new(),
             timers: Due::default(),
             sips: Due::default(),
+            starved: VecDeque::new(),
             greeting: VecDeque::new(),
             begun: 0,
             in_flight: 0,
@@ -173,6 +178,9 @@ impl<'a> Worker<'a> {
             .then(|| self.start_of(self.begun).0);
         let paces = [self.pings.next(), self.churn.next()].map(|at| at.filter(|_| !self.quiet));
         let next = [begin, paces[0], paces[1], self.timers.next(), self.sips.next(), Some(self.next_report)];
+        if !self.starved.is_empty() {
+            return Duration::ZERO;
+        }
         let next = next.into_iter().flatten().min().unwrap_or(u64::MAX);
         // The clock has moved on since the turn began.
         Instant(next).since(self.shared.now()).min(TICK)
@@ -456,8 +464,14 @@ impl<'a> Worker<'a> {
                 match *event {
                     Event::Failed { slot, errno } => self.failed.push_back((slot, errno)),
                     Event::Connected { slot, result } => self.connected(slot, result)?,
-                    Event::Received { slot, result, buffer, more } => {
-                        self.received(slot, result, buffer, more)?;
+                    Event::Received { slot, result, buffer, more, filling } => {
+                        let alive = self.received(slot, result, buffer, more)?;
+                        if let Some(buffer) = buffer {
+                            self.ring.read(buffer, usize::try_from(result).unwrap_or(0), filling);
+                        }
+                        if alive {
+                            self.after_receive(slot, result, more)?;
+                        }
                     }
                     Event::Sent { slot, result } => self.sent(slot, result)?,
                     Event::Closed { slot } => {
@@ -472,6 +486,7 @@ impl<'a> Worker<'a> {
             }
             let none = events.is_empty();
             self.ring.recycle(events);
+            self.feed_starved()?;
             if none {
                 return Ok(());
             }
@@ -496,36 +511,55 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn received(&mut self, slot: u32, result: i32, buffer: Option<u16>, more: bool) -> Outcome {
+    /// Something came of a receive: bytes are given to the client. True when its connection goes on.
+    fn received(&mut self, slot: u32, result: i32, buffer: Option<u16>, more: bool) -> Outcome<bool> {
         let entry = &mut self.slots[slot as usize];
         if !more {
             entry.receiving = false;
             entry.with_kernel -= 1;
         }
-        let mut alive = entry.state == State::Open;
-        if let Some(buffer) = buffer {
-            if alive && !entry.leaving && result > 0 {
-                alive = self.read(slot, buffer, result as usize)?;
-            }
-            self.ring.give(buffer);
+        if entry.state == State::Open
+            && !entry.leaving
+            && result > 0
+            && let Some(buffer) = buffer
+        {
+            self.read(slot, buffer, result as usize)?;
+        }
+        if self.slots[slot as usize].state != State::Open {
+            self.closed(slot);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// The connection goes on, or has ended, after a receive with this result.
+    fn after_receive(&mut self, slot: u32, result: i32, more: bool) -> Outcome {
+        let entry = &self.slots[slot as usize];
+        match -result {
+            0 => return self.target_ended(slot, "closed by the target"),
+            // Who has half a message goes first: otherwise a million halves would be kept at once.
+            libc::ENOBUFS if entry.input.is_some() => self.starved.push_front(slot),
+            libc::ENOBUFS => self.starved.push_back(slot),
+            libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
+            errno if errno > 0 => return self.target_ended(slot, reason(errno)),
+            _ => {}
         }
         let entry = &self.slots[slot as usize];
-        if entry.state != State::Open {
-            self.closed(slot);
+        if more || result == -libc::ENOBUFS {
             return Ok(());
         }
-        if result == 0 {
-            return self.target_ended(slot, "closed by the target");
+        if let Reading::Sips { every_us, .. } = entry.client.reading() {
+            self.sips.add(self.now.0 + u64::from(every_us) * 1_000, slot);
+            return Ok(());
         }
-        if result < 0 && ![libc::ENOBUFS, libc::ECANCELED, libc::EAGAIN, libc::EINTR].contains(&-result) {
-            return self.target_ended(slot, reason(-result));
-        }
-        if alive && !more {
-            if let Reading::Sips { every_us, .. } = entry.client.reading() {
-                self.sips.add(self.now.0 + u64::from(every_us) * 1_000, slot);
-                return Ok(());
-            }
-            return self.read_on(slot);
+        self.read_on(slot)
+    }
+
+    /// Arms the receives of some that found no buffer, now that buffers have been given back.
+    fn feed_starved(&mut self) -> Outcome {
+        for _ in 0..STARVED_PER_TURN {
+            let Some(slot) = self.starved.pop_front() else { break };
+            self.read_on(slot)?;
         }
         Ok(())
     }
