@@ -183,6 +183,11 @@ fn scenario_of(args: &RunArgs) -> Result<Scenario, scenario::ScenarioError> {
 
 /// The run; true when it did what was asked.
 fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
+    if let Some(folder) = &args.report {
+        // Better now than after the run.
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("report folder {}: {error}", folder.display()))?;
+    }
     let stop = on_signal()?;
     let hold = scenario.duration;
     let patience = scenario.ramp.start_of(scenario.clients) + 2 * scenario.handshake_timeout;
@@ -196,13 +201,14 @@ fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
     }
     run.look();
     run.weigh();
-    let results = run.finish()?;
+    let (results, ended) = run.finish();
     view.end();
     print!("{}", report::table::text(&results));
     if let Some(folder) = &args.report {
         report::write(folder, &results)?;
         println!("report: {}", folder.join("report.html").display());
     }
+    ended?;
     Ok(results.is_clean())
 }
 

@@ -11,6 +11,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use breakwater::base::limits::{MAX_HEADERS_ANNOUNCE, PROTOCOL_VERSION, WTXID_RELAY_VERSION};
 use breakwater::base::{Instant, UnixTime};
@@ -38,6 +39,8 @@ pub struct Context<'a> {
     pub magic: Magic,
     /// Whom it is connected to.
     pub target: SocketAddr,
+    /// Every ready client is pinged once in this time; zero: none.
+    pub ping_every: Duration,
     /// Number of this client in the whole rig; with the seed it decides what is random.
     pub number: u32,
     /// What it sends.
@@ -249,9 +252,12 @@ impl Client {
             return 0;
         }
         let behind = newest.saturating_sub(self.block);
-        // See `fresh`. After that time the target has certainly read our verack.
-        let early = since.millis().wrapping_sub(self.ready_at) < EARLY_MS;
-        if behind == 1 && self.fresh && early { 0 } else { behind }
+        if behind == 1 && self.fresh && self.is_early(since) { 0 } else { behind }
+    }
+
+    /// True when the target may have read our verack only after this moment; see `fresh`.
+    fn is_early(&self, at: Instant) -> bool {
+        at.millis().wrapping_sub(self.ready_at) < EARLY_MS || at.millis() < self.ready_at
     }
 
     /// See [`Behaviour::again_us`].
@@ -284,7 +290,7 @@ impl Client {
             Message::Pong(nonce) if self.stage == Stage::Ready && *nonce == self.since && *nonce != 0 => {
                 self.since = 0;
                 cx.tally.counts.pongs += 1;
-                cx.tally.ping.record(cx.now.since(Instant(*nonce)));
+                cx.tally.ping.record_scheduled(cx.now.since(Instant(*nonce)), cx.ping_every);
             }
             Message::Inv(list) => self.inv(cx, list),
             Message::Headers(_) if self.behaviour.asks_headers() => {
@@ -321,24 +327,32 @@ impl Client {
         self.stage = Stage::Ready;
         self.since = 0;
         self.fresh = true;
+        self.ready_at = cx.now.millis();
         self.block = cx.origins.blocks();
         self.behaviour.ready(cx)
     }
 
     fn inv(&mut self, cx: &mut Context<'_>, list: &InvList<'_>) {
-        let mut txs = 0;
+        let (mut first, mut last, mut txs) = (None, None, 0);
         for inv in list.iter() {
             if !inv.kind.is_tx() {
                 self.block(cx, &inv.hash);
                 continue;
             }
-            if txs == 0 {
-                // The first is the one that has waited longest.
-                let Origin { at, .. } = cx.known.tx(cx.origins, &inv.hash, cx.now);
-                cx.tally.tx_announce.record(cx.now.since(at));
-            }
+            first = first.or(Some(inv.hash));
+            last = Some(inv.hash);
             txs += 1;
         }
+        let (Some(first), Some(last)) = (first, last) else { return };
+        // All clients are told about the same ones: when both ends are known, so is what lies between.
+        if !(cx.known.has_tx(&first) && cx.known.has_tx(&last)) {
+            for inv in list.iter().filter(|inv| inv.kind.is_tx()) {
+                cx.known.tx(cx.origins, &inv.hash, cx.now);
+            }
+        }
+        // The first is the one that has waited longest.
+        let Origin { at, .. } = cx.known.tx(cx.origins, &first, cx.now);
+        cx.tally.tx_announce.record(cx.now.since(at));
         cx.tally.counts.txs_heard += txs;
     }
 
@@ -352,9 +366,12 @@ impl Client {
             return;
         }
         let skipped = number - self.block - 1;
-        // See `fresh`.
-        let allowed = u32::from(std::mem::replace(&mut self.fresh, false));
-        cx.tally.counts.blocks_skipped += u64::from(skipped.saturating_sub(allowed));
+        let fresh = std::mem::replace(&mut self.fresh, false);
+        if skipped > 0 {
+            let first = cx.origins.time_of(self.block + 1);
+            let forgiven = fresh && first.is_some_and(|at| self.is_early(at));
+            cx.tally.counts.blocks_skipped += u64::from(skipped - u32::from(forgiven));
+        }
         self.block = number;
         cx.tally.counts.blocks_heard += 1;
         cx.tally.block_announce.record(cx.now.since(at));

@@ -41,6 +41,9 @@ impl Latency {
     /// One more of a schedule with this pause: what the schedule would have measured meanwhile, had it not waited for this
     /// answer, is recorded, too.
     pub fn record_scheduled(&mut self, latency: Duration, every: Duration) {
+        if every.is_zero() {
+            return self.record(latency);
+        }
         let us = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
         if let Some(histogram) = self.histogram() {
             // In range by the clamp above.
@@ -260,6 +263,8 @@ pub struct Levels {
     pub open: u64,
     /// Clients whose handshake is complete.
     pub ready: u64,
+    /// Clients that have become ready once, or are over, or (without a handshake) have connected.
+    pub settled: u64,
     /// Clients that will never connect again: refused, lost, or done.
     pub over: u64,
     /// Clients whose first connection has been begun.
@@ -277,6 +282,7 @@ impl Levels {
     pub fn add(&mut self, other: &Levels) {
         self.open += other.open;
         self.ready += other.ready;
+        self.settled += other.settled;
         self.over += other.over;
         self.begun += other.begun;
         self.behind += other.behind;

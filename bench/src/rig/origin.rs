@@ -19,7 +19,7 @@ const TXS: usize = 200_000;
 /// Blocks remembered.
 const BLOCKS: usize = 50_000;
 /// Blocks and transactions a worker remembers before it begins anew.
-const KNOWN: usize = 4_096;
+const KNOWN: usize = 8_192;
 
 /// A block: its number in the order of first hearing, from 1, and when that was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +95,14 @@ impl Origins {
         lock(&self.txs).next
     }
 
+    /// When the block of this number came into the world, while it is remembered.
+    pub fn time_of(&self, number: u32) -> Option<Instant> {
+        let table = lock(&self.blocks);
+        let oldest = table.next - u32::try_from(table.order.len()).unwrap_or(u32::MAX).min(table.next) + 1;
+        let place = number.checked_sub(oldest)?;
+        table.order.get(place as usize).and_then(|hash| table.at.get(hash)).map(|origin| origin.at)
+    }
+
     /// Number of the newest block, and when it came into the world; (0, 0) when there is none.
     pub fn newest(&self) -> (u32, Instant) {
         let table = lock(&self.blocks);
@@ -125,6 +133,11 @@ impl Known {
         let origin = look_up(&mut self.blocks, hash, || origins.block(hash, now));
         self.last = Some((*hash, origin));
         origin
+    }
+
+    /// True when this transaction was looked up here before.
+    pub fn has_tx(&self, hash: &Hash) -> bool {
+        self.txs.contains_key(hash)
     }
 
     /// See [`Origins::tx`].
@@ -168,6 +181,10 @@ mod tests {
         assert_eq!(origins.block(&[2; 32], Instant(60)).number, 2);
         assert_eq!(origins.block(&[1; 32], Instant(40)), Origin { number: 1, at: Instant(40) });
         assert_eq!((origins.blocks(), origins.txs()), (2, 0));
+        assert_eq!(
+            [1, 2, 3, 0].map(|n| origins.time_of(n)),
+            [Some(Instant(40)), Some(Instant(60)), None, None]
+        );
         let mut known = Known::default();
         assert_eq!(known.block(&origins, &[1; 32], Instant(99)).at, Instant(40));
     }

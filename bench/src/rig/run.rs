@@ -107,17 +107,9 @@ impl Run {
         Some(self.samples.add(at, &self.totals, &self.levels, used, blocks))
     }
 
-    /// True once every client has begun and is ready or over.
+    /// True once every client has been ready, or is over, or (without a handshake) has connected.
     pub fn is_ramped(&self) -> bool {
-        let Levels { begun, ready, over, open, .. } = self.levels;
-        let clients = u64::from(self.scenario.clients);
-        // Those without handshake (attackers, scanners between two visits) are neither for long.
-        let passing = self.scenario.parts.iter().any(|part| part.kind.attack) || self.has_passers();
-        begun >= clients && (ready + over >= clients || (passing && open + over > 0))
-    }
-
-    fn has_passers(&self) -> bool {
-        self.totals.iter().any(|tally| tally.counts.left > 0)
+        self.levels.settled >= u64::from(self.scenario.clients)
     }
 
     /// True when no client is there any more and none comes again.
@@ -146,7 +138,7 @@ impl Run {
                 self.interrupted = true;
                 return false;
             }
-            if self.is_deserted() || start.elapsed() >= limit {
+            if self.is_deserted() || self.engine.has_failed() || start.elapsed() >= limit {
                 return false;
             }
             std::thread::sleep(LOOK_EVERY.min(limit.saturating_sub(start.elapsed())));
@@ -160,14 +152,12 @@ impl Run {
         self.full = Some((self.target_use(), kernel, self.levels.open));
     }
 
-    /// Lets what is under way come to its end, closes everything, and gives the results.
-    ///
-    /// # Errors
-    /// What a ring ended with.
-    pub fn finish(mut self) -> Outcome<Results> {
+    /// Lets what is under way come to its end, closes everything, and gives the results; and what a ring ended with, when one
+    /// could not go on.
+    pub fn finish(mut self) -> (Results, Outcome) {
         self.engine.quiet();
         let start = Instant::now();
-        while start.elapsed() < SETTLE {
+        while start.elapsed() < SETTLE && !self.engine.has_failed() {
             std::thread::sleep(LOOK_EVERY);
             self.look();
             let sums = self.sum();
@@ -182,7 +172,8 @@ impl Run {
         }
         let last = self.target_use();
         let levels = self.levels;
-        self.engine.close();
+        // Who was given its time and never became ready has not got what was asked.
+        self.engine.close(!self.interrupted);
         while !self.engine.is_over() {
             std::thread::sleep(LOOK_EVERY);
             self.engine.look(&mut self.totals);
@@ -191,8 +182,7 @@ impl Run {
         let end = self.engine.look(&mut self.totals);
         let rings = self.engine.rings() as u64;
         let results = self.results(levels, end, last, wall, rings);
-        self.engine.join()?;
-        Ok(results)
+        (results, self.engine.join())
     }
 
     fn results(&self, levels: Levels, end: Levels, last: Use, wall: Duration, rings: u64) -> Results {

@@ -111,6 +111,7 @@ fn listen(
             unix_start: shared.unix_start,
             magic,
             target: node,
+            ping_every: Duration::ZERO,
             number: u32::MAX,
             out: &mut out,
             tally: &mut tally,

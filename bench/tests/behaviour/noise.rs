@@ -142,6 +142,7 @@ proptest! {
                 out.clear();
                 let mut cx = Context {
                     now,
+                    ping_every: std::time::Duration::ZERO,
                     unix_start: 1_700_000_000,
                     magic: MAGIC,
                     target: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),

@@ -66,7 +66,7 @@ pub(super) fn relay(clients: u32, rounds: u32, stop: &AtomicBool) -> Outcome<f64
     for _ in 0..rounds {
         costs.push(announce(&mut run, &node, stop)?.0);
     }
-    run.finish()?;
+    run.finish().1?;
     Ok(median(&mut costs))
 }
 
@@ -107,7 +107,7 @@ pub(super) fn floor(clients: u32, rounds: u32, stop: &AtomicBool) -> Outcome<f64
         costs.push(spent.as_secs_f64() * 1e6 / f64::from(clients));
         std::thread::sleep(SETTLE);
     }
-    run.finish()?;
+    run.finish().1?;
     Ok(median(&mut costs))
 }
 

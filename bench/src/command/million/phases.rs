@@ -138,7 +138,8 @@ pub(super) fn run(args: &Args, stop: &AtomicBool) -> Outcome<Big> {
     // Every ping under way is given its time; then the drain.
     run.engine().ping(Duration::ZERO);
     say("drain");
-    let results = run.finish()?;
+    let (results, ended) = run.finish();
+    ended?;
     let mut left = relay.resident();
     let start = Instant::now();
     while start.elapsed() < DRAIN && left > big.rss_start + super::REMAINS * (big.rss_full - big.rss_start) {

@@ -5,14 +5,17 @@
 //!
 //! - `ring`: io_uring: what is submitted, what has completed       (the only unsafe code here)
 //! - `slot`: what is kept per client
-//! - `worker`: the loop: ramp, timers, pings, churn; clients fed and their wishes done
+//! - `worker`: the loop; `begin`: what is due is begun; `socket`: bytes in and out; `end`: connections end
 //!
 //! Threads are not pinned: with more rings than cores the scheduler balances better than a fixed plan; use taskset to keep the
 //! rig off the target's cores.
 
+mod begin;
 mod due;
+mod end;
 mod ring;
 mod slot;
+mod socket;
 mod worker;
 
 use std::sync::Arc;
@@ -82,8 +85,8 @@ enum Command {
     Ping(Duration),
     /// Nothing new is begun: no connections, no pings, no requests on a schedule.
     Quiet,
-    /// All connections are closed, then the thread ends.
-    Close,
+    /// All connections are closed, then the thread ends. `unreached`: who has never been ready is counted as refused.
+    Close { unreached: bool },
 }
 
 /// Rings at work. Dropped, they close everything and end.
@@ -153,9 +156,14 @@ impl Engine {
         self.tell(Command::Quiet);
     }
 
-    /// Closes all connections; see [`Engine::is_over`].
-    pub fn close(&self) {
-        self.tell(Command::Close);
+    /// Closes all connections; see [`Engine::is_over`]. `unreached`: who has never been ready is counted as refused.
+    pub fn close(&self, unreached: bool) {
+        self.tell(Command::Close { unreached });
+    }
+
+    /// True once a ring has ended, which none does by itself: [`Engine::join`] says why.
+    pub fn has_failed(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// True once every ring has ended.
@@ -187,7 +195,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
-            self.close();
+            self.close(false);
         }
     }
 }
@@ -213,7 +221,7 @@ fn rings(scenario: &Scenario) -> Outcome<u32> {
     }
     let cores = u32::try_from(os::cores()).unwrap_or(1);
     let wanted = if scenario.rings == 0 { cores.min(scenario.clients) } else { scenario.rings };
-    Ok(wanted.max(least))
+    Ok(wanted.max(least).min(scenario.clients))
 }
 
 fn work(

@@ -26,6 +26,8 @@ const SQ_ENTRIES: u32 = 1_024;
 const CQ_ENTRIES: u32 = 8_192;
 /// Operations of the connect chain at the most.
 const CHAIN: usize = 5;
+/// Submissions tried again while the kernel has no memory for the moment.
+const SUBMIT_TRIES: u32 = 10_000;
 /// Completions handled between two entries into the kernel.
 const REAP: usize = 512;
 
@@ -39,6 +41,8 @@ const WAKE: u64 = 5 << 32;
 const LINK: u64 = 6 << 32;
 /// Cancellations; what they cancel answers for itself.
 const CANCEL: u64 = 7 << 32;
+/// Polls for the end of connections.
+const END: u64 = 8 << 32;
 
 /// Something has happened to a slot.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +58,8 @@ pub(super) enum Event {
     Sent { slot: u32, result: i32 },
     /// Its close is over.
     Closed { slot: u32 },
+    /// The other side of a slot that does not receive has ended, see [`Ring::await_end`].
+    Ended { slot: u32 },
     /// Somebody rang.
     Woken,
 }
@@ -105,9 +111,24 @@ impl Ring {
     unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         // SAFETY: the caller's promise is passed on.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
-            self.ring.submit()?;
+            self.submit()?;
         }
         Ok(())
+    }
+
+    /// Submits what is queued; what passes by itself is tried again for a while.
+    fn submit(&mut self) -> io::Result<()> {
+        let mut tries = 0;
+        loop {
+            match self.ring.submit() {
+                Ok(_) => return Ok(()),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) if tries < SUBMIT_TRIES => tries += 1,
+                    _ => return Err(error),
+                },
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Makes room for a chain, which must not be cut by a submission.
@@ -116,7 +137,7 @@ impl Ring {
         let room = queue.capacity() - queue.len();
         drop(queue);
         if room < entries {
-            self.ring.submit()?;
+            self.submit()?;
         }
         Ok(())
     }
@@ -185,6 +206,15 @@ impl Ring {
             .flags(Flags::BUFFER_SELECT);
         // SAFETY: as for `receive`.
         unsafe { self.push(&receive.user_data(RECEIVE | u64::from(slot))) }?;
+        Ok(())
+    }
+
+    /// Tells by one `Ended` when the other side has ended or reset the connection, without receiving anything.
+    pub(super) fn await_end(&mut self, slot: u32) -> Outcome {
+        let ends = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as u32;
+        let poll = opcode::PollAdd::new(Fixed(slot), ends).build().user_data(END | u64::from(slot));
+        // SAFETY: it points to nothing.
+        unsafe { self.push(&poll) }?;
         Ok(())
     }
 
@@ -298,6 +328,7 @@ fn event(entry: &cqueue::Entry) -> Option<Event> {
         }
         SEND => Event::Sent { slot, result },
         CLOSE => Event::Closed { slot },
+        END => Event::Ended { slot },
         WAKE => Event::Woken,
         LINK if result < 0 && result != -libc::ECANCELED => Event::Failed { slot, errno: -result },
         _ => return None,

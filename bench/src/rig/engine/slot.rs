@@ -13,16 +13,15 @@ pub(super) enum State {
     /// Connected.
     Open,
     /// Being closed; waiting for what the kernel still has.
-    Closing,
+    Closing(After),
     /// It never connects again.
     Over,
 }
 
 /// What follows a connection that is being closed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum After {
     /// Nothing more: the client is over.
-    #[default]
     Over,
     /// It connects again when its time (`Slot::wake`) has come.
     Again,
@@ -32,7 +31,7 @@ pub(super) enum After {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) client: Client,
-    /// When its timer is due: the one entry of the timer queue that counts. `u64::MAX` for none.
+    /// The one entry of the timer queue that counts; `u64::MAX` for none. While connecting: the intended moment.
     pub(super) wake: u64,
     /// What is being sent and what waits behind it.
     pub(super) sending: Option<Box<Sending>>,
@@ -44,7 +43,10 @@ pub(super) struct Slot {
     /// Operations the kernel still has: a slot is used again when there are none.
     pub(super) with_kernel: u8,
     pub(super) state: State,
-    pub(super) after: After,
+    /// Counts its connections, to tell one from the next.
+    pub(super) visit: u8,
+    /// True exactly when it has been ready once, or over, or (without a handshake) connected.
+    pub(super) settled: bool,
     /// True exactly when a receive is with the kernel.
     pub(super) receiving: bool,
     /// True exactly while it is counted among the connections in flight.
@@ -65,7 +67,8 @@ impl Slot {
             part,
             with_kernel: 0,
             state: State::Waiting,
-            after: After::Over,
+            visit: 0,
+            settled: false,
             receiving: false,
             in_flight: false,
             leaving: false,

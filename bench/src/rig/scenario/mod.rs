@@ -31,6 +31,9 @@ pub const MAX_CLIENTS: u32 = 4_000_000;
 /// of a target hold (4,096 each), so that no SYN is dropped and tried again after a second.
 pub const IN_FLIGHT: u32 = 2_048;
 
+/// Longest time for a handshake that can be asked for.
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(3_600);
+
 /// What is wrong with a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScenarioError {
@@ -213,6 +216,13 @@ impl Scenario {
         {
             return Err(bad("transport", transport, "v1: the relay speaks no other yet"));
         }
+        if parts.len() > usize::from(u8::MAX) {
+            return Err(bad("behaviour", parts.len(), "at most 255 of them"));
+        }
+        let handshake_timeout = wish.handshake_timeout.unwrap_or(Duration::from_secs(60));
+        if handshake_timeout.is_zero() || handshake_timeout > LONGEST_HANDSHAKE {
+            return Err(bad("handshake_timeout", format!("{handshake_timeout:?}"), "above 0, at most 1h"));
+        }
         let attack = parts.iter().find(|part| part.kind.attack).map(|part| part.kind.name);
         loud::check(&targets, operated, attack)?;
         let churn = wish.churn.unwrap_or(0.0);
@@ -245,7 +255,7 @@ impl Scenario {
             ping_every: wish.ping_every.filter(|every| !every.is_zero()),
             churn,
             in_flight,
-            handshake_timeout: wish.handshake_timeout.unwrap_or(Duration::from_secs(60)),
+            handshake_timeout,
             watch,
             rings,
         })

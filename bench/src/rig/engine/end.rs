@@ -1,0 +1,122 @@
+//! Connections end: by the client's wish, by the target, by the run's end; and what follows.
+
+use super::slot::{After, State};
+use super::worker::Worker;
+use crate::Outcome;
+use crate::rig::behaviour::OnEnd;
+
+impl Worker<'_> {
+    /// The client goes because its behaviour wants it.
+    pub(super) fn leave_by_itself(&mut self, slot: u32) -> Outcome {
+        let entry = &self.slots[slot as usize];
+        let again = entry.client.again_us();
+        self.tallies[usize::from(entry.part)].counts.left += 1;
+        self.close_for(slot, again)
+    }
+
+    /// The client goes, at once.
+    pub(super) fn leave(&mut self, slot: u32, after: After) -> Outcome {
+        let entry = &self.slots[slot as usize];
+        self.tallies[usize::from(entry.part)].counts.left += 1;
+        self.close(slot, after)
+    }
+
+    /// The target has ended the connection, or made it useless.
+    pub(super) fn target_ended(&mut self, slot: u32, why: &'static str) -> Outcome {
+        let entry = &self.slots[slot as usize];
+        let tally = &mut self.tallies[usize::from(entry.part)];
+        let on_end = entry.client.on_end();
+        if !entry.leaving
+            && let Some(complaint) = entry.client.complaint()
+        {
+            tally.error(complaint);
+        }
+        match on_end {
+            _ if entry.leaving => tally.counts.left += 1,
+            OnEnd::Deserved { .. } => tally.counts.thrown_out += 1,
+            OnEnd::Lost if entry.client.is_ready() => {
+                tally.counts.lost += 1;
+                tally.error(why);
+            }
+            OnEnd::Lost => tally.refuse(why),
+        }
+        let again = match on_end {
+            OnEnd::Deserved { again_us } => Some(again_us),
+            // It was going anyway.
+            OnEnd::Lost if entry.leaving => entry.client.again_us(),
+            OnEnd::Lost => None,
+        };
+        self.close_for(slot, again)
+    }
+
+    /// Closes; it connects again after so many microseconds, or never.
+    fn close_for(&mut self, slot: u32, again_us: Option<u32>) -> Outcome {
+        self.close(slot, if again_us.is_some() { After::Again } else { After::Over })?;
+        if let Some(us) = again_us {
+            self.slots[slot as usize].wake = self.now.0 + u64::from(us) * 1_000;
+        }
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, slot: u32, after: After) -> Outcome {
+        self.ring.close(slot)?;
+        let entry = &mut self.slots[slot as usize];
+        if entry.state == State::Open {
+            self.levels.open -= 1;
+            let was_ready = entry.client.ended(&mut self.tallies[usize::from(entry.part)]);
+            self.levels.ready -= u64::from(was_ready);
+        }
+        self.landed(slot);
+        let entry = &mut self.slots[slot as usize];
+        let after = if self.closing_since.is_some() { After::Over } else { after };
+        entry.state = State::Closing(after);
+        entry.with_kernel += 1;
+        entry.input = None;
+        entry.leaving = false;
+        // Now, unless the caller says later.
+        entry.wake = self.now.0;
+        Ok(())
+    }
+
+    /// Something of a slot that is being closed is back from the kernel.
+    pub(super) fn closed(&mut self, slot: u32) {
+        let entry = &mut self.slots[slot as usize];
+        let State::Closing(after) = entry.state else { return };
+        if entry.with_kernel > 0 {
+            return;
+        }
+        match after {
+            After::Over => self.over(slot),
+            After::Again => {
+                entry.state = State::Waiting;
+                self.timers.add(entry.wake, slot);
+            }
+        }
+    }
+
+    pub(super) fn over(&mut self, slot: u32) {
+        let entry = &mut self.slots[slot as usize];
+        entry.state = State::Over;
+        entry.wake = u64::MAX;
+        self.levels.over += 1;
+        self.settled(slot);
+    }
+}
+
+/// What an errno of a connection means.
+pub(super) fn reason(errno: i32) -> &'static str {
+    match errno {
+        libc::ECONNREFUSED => "connection refused",
+        libc::ECONNRESET => "reset by the target",
+        libc::EPIPE => "closed by the target",
+        libc::ETIMEDOUT => "timed out",
+        libc::ENETUNREACH | libc::EHOSTUNREACH => "unreachable",
+        libc::EADDRNOTAVAIL => "no source address or port left",
+        libc::EADDRINUSE => "no source port left",
+        libc::ENFILE | libc::EMFILE => "no files left on this host",
+        libc::ENOMEM | libc::ENOBUFS => "no memory left on this host",
+        libc::EACCES | libc::EPERM => "not permitted",
+        libc::ECANCELED => "cancelled",
+        _ => "another error of the kernel",
+    }
+}

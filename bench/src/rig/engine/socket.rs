@@ -1,0 +1,309 @@
+//! Bytes in and out: what completes goes to the clients, what they say to the kernel.
+
+use super::end::reason;
+use super::ring::Event;
+use super::slot::State;
+use super::worker::Worker;
+use crate::Outcome;
+use crate::os::Wake;
+use crate::rig::behaviour::OnEnd;
+use crate::rig::client::{Client, Context, Flow, Reading};
+
+/// Receives armed again per reaping for those that found no buffer.
+const STARVED_PER_TURN: usize = 64;
+/// Boxes of send buffers kept for the next sender; larger ones are given back to the allocator.
+const SPARE: usize = 256;
+const SPARE_BYTES: usize = 4_096;
+/// Bytes a client may have waiting behind what is being sent; a behaviour that says more is mistaken.
+const MOST_WAITING: usize = 16 * 1024 * 1024;
+
+impl Worker<'_> {
+    pub(super) fn reap(&mut self, wake: &Wake) -> Outcome {
+        loop {
+            let events = self.ring.events();
+            self.now = self.shared.now();
+            for event in &events {
+                match *event {
+                    Event::Failed { slot, errno } => self.failed.push_back((slot, errno)),
+                    Event::Connected { slot, result } => self.connected(slot, result)?,
+                    Event::Received { slot, result, buffer, more, filling } => {
+                        let alive = self.received(slot, result, buffer, more)?;
+                        if let Some(buffer) = buffer {
+                            self.ring.read(buffer, usize::try_from(result).unwrap_or(0), filling);
+                        }
+                        if alive {
+                            self.after_receive(slot, result, more)?;
+                        }
+                    }
+                    Event::Sent { slot, result } => self.sent(slot, result)?,
+                    Event::Ended { slot } => self.ended(slot)?,
+                    Event::Closed { slot } => {
+                        self.slots[slot as usize].with_kernel -= 1;
+                        self.closed(slot);
+                    }
+                    Event::Woken => {
+                        wake.clear();
+                        self.ring.arm(wake)?;
+                    }
+                }
+            }
+            let none = events.is_empty();
+            self.ring.recycle(events);
+            self.feed_starved()?;
+            if none {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Arms the next receive as the client wants to read.
+    pub(super) fn read_on(&mut self, slot: u32) -> Outcome {
+        let entry = &mut self.slots[slot as usize];
+        if entry.state != State::Open {
+            return Ok(());
+        }
+        match (entry.client.reading(), entry.receiving) {
+            (Reading::All, false) => self.ring.receive(slot)?,
+            (Reading::Sips { bytes, .. }, false) => self.ring.sip(slot, bytes)?,
+            (Reading::All, true) => return Ok(()),
+            // Nothing is read; that the other side has ended is noticed all the same.
+            (Reading::Never, false) => self.ring.await_end(slot)?,
+            // The receive that is armed reads too much; it is not there any more when this is asked again.
+            (Reading::Never | Reading::Sips { .. }, true) => return self.ring.stop_receiving(slot),
+        }
+        entry.receiving = true;
+        entry.with_kernel += 1;
+        Ok(())
+    }
+
+    /// Something came of a receive: bytes are given to the client. True when its connection goes on.
+    fn received(&mut self, slot: u32, result: i32, buffer: Option<u16>, more: bool) -> Outcome<bool> {
+        let entry = &mut self.slots[slot as usize];
+        if !more {
+            entry.receiving = false;
+            entry.with_kernel -= 1;
+        }
+        if entry.state == State::Open
+            && !entry.leaving
+            && result > 0
+            && let Some(buffer) = buffer
+        {
+            self.read(slot, buffer, result as usize)?;
+        }
+        if self.slots[slot as usize].state != State::Open {
+            self.closed(slot);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// The connection goes on, or has ended, after a receive with this result.
+    fn after_receive(&mut self, slot: u32, result: i32, more: bool) -> Outcome {
+        let entry = &self.slots[slot as usize];
+        match -result {
+            0 => return self.target_ended(slot, "closed by the target"),
+            // Who has half a message goes first: otherwise a million halves would be kept at once.
+            libc::ENOBUFS if entry.input.is_some() => self.starved.push_front(slot),
+            libc::ENOBUFS => self.starved.push_back(slot),
+            libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
+            errno if errno > 0 => return self.target_ended(slot, reason(errno)),
+            _ => {}
+        }
+        let entry = &self.slots[slot as usize];
+        if more || result == -libc::ENOBUFS {
+            return Ok(());
+        }
+        if let Reading::Sips { every_us, .. } = entry.client.reading() {
+            self.sips.add(self.now.0 + u64::from(every_us) * 1_000, slot);
+            return Ok(());
+        }
+        self.read_on(slot)
+    }
+
+    /// The other side of a slot that does not read has ended, or its poll was cancelled by our own close.
+    fn ended(&mut self, slot: u32) -> Outcome {
+        let entry = &mut self.slots[slot as usize];
+        entry.receiving = false;
+        entry.with_kernel -= 1;
+        if entry.state == State::Open {
+            return self.target_ended(slot, "closed by the target");
+        }
+        self.closed(slot);
+        Ok(())
+    }
+
+    /// Arms the receives of some that found no buffer, now that buffers have been given back.
+    fn feed_starved(&mut self) -> Outcome {
+        for _ in 0..STARVED_PER_TURN {
+            let Some(slot) = self.starved.pop_front() else { break };
+            self.read_on(slot)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the bytes of a buffer to the client; false when its connection is being closed.
+    fn read(&mut self, slot: u32, buffer: u16, len: usize) -> Outcome<bool> {
+        let number = self.number(slot);
+        let entry = &mut self.slots[slot as usize];
+        let was_ready = entry.client.is_ready();
+        let bytes = self.ring.bytes(buffer, len);
+        let tally = &mut self.tallies[usize::from(entry.part)];
+        tally.counts.bytes_in += len as u64;
+        let mut cx = Context {
+            now: self.now,
+            unix_start: self.shared.unix_start,
+            magic: self.scenario.magic(),
+            target: self.scenario.targets[number as usize % self.scenario.targets.len()],
+            ping_every: self.ping_every,
+            number,
+            out: &mut self.out,
+            tally,
+            shared: self.common,
+            origins: &self.shared.origins,
+            known: &mut self.known,
+            rng: &mut self.rng,
+        };
+        let flow = match entry.input.take() {
+            None => {
+                let (used, flow) = entry.client.received(&mut cx, bytes);
+                let rest = bytes.get(used..).unwrap_or(&[]);
+                if !rest.is_empty() && flow == Flow::Go {
+                    let mut input = Vec::with_capacity(Client::needs(cx.magic, rest).max(rest.len()));
+                    input.extend_from_slice(rest);
+                    entry.input = Some(Box::new(input));
+                }
+                flow
+            }
+            Some(mut input) => {
+                input.extend_from_slice(bytes);
+                let needs = Client::needs(cx.magic, &input);
+                let (used, flow) =
+                    if needs > input.len() { (0, Flow::Go) } else { entry.client.received(&mut cx, &input) };
+                input.drain(..used);
+                if needs > input.len() && used == 0 {
+                    input.reserve_exact(needs - input.len());
+                }
+                entry.input = (!input.is_empty()).then_some(input);
+                flow
+            }
+        };
+        if !was_ready && entry.client.is_ready() {
+            self.levels.ready += 1;
+            self.landed(slot);
+            self.settled(slot);
+        }
+        self.settle(slot, flow)
+    }
+
+    /// Sends what the client has said, behind what is being sent.
+    fn send(&mut self, slot: u32) -> Outcome {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let entry = &mut self.slots[slot as usize];
+        let tally = &mut self.tallies[usize::from(entry.part)];
+        tally.counts.bytes_out += self.out.len() as u64;
+        if let Some(sending) = &mut entry.sending {
+            if sending.next.len() + self.out.len() > MOST_WAITING {
+                tally.error("more to send than the target takes");
+            } else {
+                sending.next.extend_from_slice(&self.out);
+            }
+            self.out.clear();
+            return Ok(());
+        }
+        let mut sending = self.spare.pop().unwrap_or_default();
+        std::mem::swap(&mut sending.now, &mut self.out);
+        self.out.clear();
+        self.ring.send(slot, &sending.now)?;
+        entry.sending = Some(sending);
+        entry.with_kernel += 1;
+        Ok(())
+    }
+
+    fn sent(&mut self, slot: u32, result: i32) -> Outcome {
+        let entry = &mut self.slots[slot as usize];
+        entry.with_kernel -= 1;
+        let Some(mut sending) = entry.sending.take() else { return Ok(()) };
+        let whole = usize::try_from(result) == Ok(sending.now.len());
+        sending.now.clear();
+        if entry.state == State::Open && whole && !sending.next.is_empty() {
+            std::mem::swap(&mut sending.now, &mut sending.next);
+            self.ring.send(slot, &sending.now)?;
+            entry.sending = Some(sending);
+            entry.with_kernel += 1;
+            return Ok(());
+        }
+        sending.next.clear();
+        if self.spare.len() < SPARE && sending.now.capacity() + sending.next.capacity() <= SPARE_BYTES {
+            self.spare.push(sending);
+        }
+        // A failed send is followed by the end of the receive, which is counted; who does not read is ended here.
+        match (entry.state, whole) {
+            (State::Open, true) if entry.leaving => self.leave_by_itself(slot),
+            (State::Open, false) if !entry.receiving => self.target_ended(slot, reason(-result)),
+            (State::Open, _) => Ok(()),
+            _ => {
+                self.closed(slot);
+                Ok(())
+            }
+        }
+    }
+
+    /// Calls a client and does what follows. False when its connection is being closed.
+    pub(super) fn call(
+        &mut self,
+        slot: u32,
+        what: impl FnOnce(&mut Client, &mut Context<'_>) -> Flow,
+    ) -> Outcome<bool> {
+        let number = self.number(slot);
+        let entry = &mut self.slots[slot as usize];
+        let was_ready = entry.client.is_ready();
+        let mut cx = Context {
+            now: self.now,
+            unix_start: self.shared.unix_start,
+            magic: self.scenario.magic(),
+            target: self.scenario.targets[number as usize % self.scenario.targets.len()],
+            ping_every: self.ping_every,
+            number,
+            out: &mut self.out,
+            tally: &mut self.tallies[usize::from(entry.part)],
+            shared: self.common,
+            origins: &self.shared.origins,
+            known: &mut self.known,
+            rng: &mut self.rng,
+        };
+        let flow = what(&mut entry.client, &mut cx);
+        if !was_ready && entry.client.is_ready() {
+            self.levels.ready += 1;
+            self.landed(slot);
+            self.settled(slot);
+        }
+        self.settle(slot, flow)
+    }
+
+    fn settle(&mut self, slot: u32, flow: Flow) -> Outcome<bool> {
+        self.send(slot)?;
+        let entry = &mut self.slots[slot as usize];
+        match flow {
+            Flow::Go => {}
+            Flow::Leave => {
+                if entry.sending.is_none() {
+                    self.leave_by_itself(slot)?;
+                    return Ok(false);
+                }
+                entry.leaving = true;
+            }
+            Flow::Broken(why) => {
+                if entry.client.on_end() != OnEnd::Lost {
+                    // Those who are lost or refused are counted by this reason below.
+                    self.tallies[usize::from(entry.part)].error(why);
+                }
+                self.target_ended(slot, why)?;
+                return Ok(false);
+            }
+        }
+        self.wake_at(slot);
+        Ok(true)
+    }
+}
