@@ -20,10 +20,13 @@ say_failed() {
     failed=1
 }
 
-# The value of an option that takes one.
+# argument OPTION VALUE...: sets `given` to the value. Not to be called in $(...): `die` would end the subshell only, and a --root
+# without its value would be the real host. An empty value would be it, too; an option's name is a value that was left out.
 argument() {
-    [ $# -ge 2 ] || die "$1 needs a value (try --help)"
-    printf '%s' "$2"
+    case ${2:-} in
+        '' | --*) die "$1 needs a value (try --help)" ;;
+    esac
+    given=$2
 }
 
 # The comment at the top of the script is its help.

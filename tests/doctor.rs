@@ -347,6 +347,38 @@ fn what_the_host_lacks_is_said_and_bad_usage_refused() {
     assert_eq!(contents(&host, &left), before);
 }
 
+/// Without its value, `--root` must not become the real host. Each script is asked to print only, in case it does.
+#[test]
+fn an_option_without_its_value_changes_nothing() {
+    let memory = tempfile::tempdir().unwrap();
+    let state = memory.path().join("state");
+    let scripts: [(&str, &[&str], &[&str]); 4] = [
+        ("apply", &["--dry-run", "--clients", "1000"], &["--clients", "--state", "--root"]),
+        ("undo", &["--dry-run"], &["--state", "--root"]),
+        ("network-queues", &[], &["--card", "--state", "--root"]),
+        ("huge-pages", &[], &["--state", "--root"]),
+    ];
+    for (name, begin, options) in scripts {
+        for option in options {
+            for value in [&[][..], &[""], &["--all"], &["--dry-run"], &["--apply"]] {
+                // Below a root and a memory of the test where those are not what is asked.
+                let place = [("--root", path(&memory)), ("--state", state.to_str().unwrap())];
+                let place = place.iter().filter(|(other, _)| other != option);
+                let mut arguments = begin.to_vec();
+                place.for_each(|(other, at)| arguments.extend([*other, *at]));
+                arguments.push(option);
+                arguments.extend(value);
+                let output = script(name, &arguments);
+                assert_eq!(output.status.code(), Some(2), "{name} {arguments:?}");
+                assert_eq!(text(&output.stdout), "", "{name} {arguments:?}");
+                let said = format!("{name}: {option} needs a value (try --help)\n");
+                assert_eq!(text(&output.stderr), said, "{name} {arguments:?}");
+                assert!(!state.exists(), "{name} {arguments:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn queues_and_huge_pages_are_printed_first_and_undone() {
     let (host, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

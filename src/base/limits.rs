@@ -94,6 +94,9 @@ pub const RECV_BUFFERS_LEAST: u16 = 64;
 /// speaks within one turn; whoever finds none is read in the next. The kernel takes buffers by turns and so touches all of
 /// them: at 64 clients a buffer costs each of them 64 bytes at the most.
 pub const CLIENTS_PER_RECV_BUFFER: u32 = 64;
+/// Entries of a shard's or a ring's table above which its memory is given back when the last client has gone: fewer take a few
+/// pages, and one client that comes and goes would have them made anew each time.
+pub const CROWD: usize = 256;
 /// Submission queue entries of a ring. Submitting 16 to 64 at a time is cheapest (io_uring facts).
 pub const SQ_ENTRIES: u32 = 1_024;
 /// Most completion queue entries of a ring: room for a burst of closes and sends without overflow.

@@ -80,14 +80,21 @@ impl Buffers {
         }
     }
 
-    /// Returns the pages of all buffers to the host when none is lent; the kernel takes new ones as it fills them. False when
-    /// some are lent, or the host refuses.
+    /// Returns the pages of all buffers to the host; the kernel takes new ones as it fills them. False when some are lent, so
+    /// that it was not tried. What the kernel has put into the others is lost: only for when no connection is open
+    /// ([`super::conns::Conns::is_emptied`]).
     pub(super) fn give_back(&mut self) -> bool {
+        if self.free < usize::from(self.count) {
+            return false;
+        }
         let bytes = usize::from(self.count) * RECV_BUFFER;
-        // SAFETY: the range is the block, whose start is page-aligned; what is in a buffer that is not lent is nobody's, and
-        // provided buffers are not pinned: the kernel writes through the page tables.
-        self.free == usize::from(self.count)
-            && unsafe { libc::madvise(self.memory.at(0).cast(), bytes, libc::MADV_DONTNEED) } == 0
+        // SAFETY: the range is the block, whose start is page-aligned. None of it is lent, so no slice of it exists. The kernel may
+        // write to it at any time, as it may otherwise: it does so through the page tables, since provided buffers are not pinned.
+        // Zeroes are as valid there as what was received.
+        if unsafe { libc::madvise(self.memory.at(0).cast(), bytes, libc::MADV_DONTNEED) } != 0 {
+            tracing::warn!(error = %io::Error::last_os_error(), "receive buffers stay: madvise refused");
+        }
+        true
     }
 
     /// The bytes of a lent buffer; empty for one that is not lent.

@@ -6,6 +6,7 @@
 
 use slotmap::DefaultKey;
 
+use crate::base::limits::CROWD;
 use crate::base::{ClientId, Conn};
 
 /// Where an outstanding `Receive` stands.
@@ -53,7 +54,8 @@ pub(super) struct Conns {
 }
 
 impl Conns {
-    /// True while a crowd has gone and [`Conns::noted`] was not called.
+    /// True exactly when a crowd has gone, none has been accepted since, and [`Conns::noted`] was not called. So no connection is
+    /// open, and what a completion not yet seen may still bring belongs to a closed one: nobody will look at it.
     pub(super) fn is_emptied(&self) -> bool {
         self.emptied
     }
@@ -78,6 +80,7 @@ impl Conns {
         if !entry.open {
             self.open += 1;
         }
+        self.emptied = false;
         *entry = Entry { generation: entry.generation.wrapping_add(1), open: true, ..NEVER_USED };
         self.highest = self.highest.max(entry.generation);
     }
@@ -98,7 +101,7 @@ impl Conns {
         let was = *entry;
         entry.open = false;
         self.open -= 1;
-        if self.open == 0 && self.entries.len() > KEPT {
+        if self.open == 0 && self.entries.len() > CROWD {
             // The crowd is gone: its memory goes, too.
             self.entries = Vec::new();
             self.first = self.highest;
@@ -107,9 +110,6 @@ impl Conns {
         Some(was)
     }
 }
-
-/// Entries kept when the last connection closes: a page or so, not worth giving back.
-const KEPT: usize = 256;
 
 const NEVER_USED: Entry = Entry {
     generation: 0,
@@ -141,12 +141,16 @@ mod tests {
     #[test]
     fn a_table_that_was_given_back_knows_no_old_connection() {
         let mut conns = Conns::default();
-        let most = KEPT as u32;
+        let most = CROWD as u32;
         (0..=most).for_each(|number| conns.accepted(Conn(number)));
         let old = conns.get(Conn(7)).unwrap().generation;
         (0..=most).for_each(|number| assert!(conns.close(Conn(number)).is_some()));
         assert_eq!((conns.entries.capacity(), conns.open()), (0, 0));
+        assert!(conns.is_emptied());
         conns.accepted(Conn(7));
+        assert!(!conns.is_emptied(), "somebody is there");
         assert!(conns.current(Conn(7), old).is_none(), "stale");
+        assert!(conns.close(Conn(7)).is_some());
+        assert!(!conns.is_emptied(), "one is no crowd");
     }
 }

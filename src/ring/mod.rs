@@ -196,6 +196,7 @@ impl Kernel for Ring {
             let now = monotonic();
             self.tend(now);
             self.unpark();
+            // Tried once for a crowd, when the last buffer is back; never when somebody has been accepted meanwhile.
             if self.conns.is_emptied() && self.buffers.give_back() {
                 self.conns.noted();
             }

@@ -5,6 +5,7 @@
 //! A slot is reused lowest-last-freed first, so that the table stays dense and a sweep short.
 
 use crate::base::ClientId;
+use crate::base::limits::CROWD;
 
 #[derive(Debug)]
 struct Slot<T> {
@@ -70,9 +71,9 @@ impl<T> Table<T> {
         Some(ClientId { slot, generation: self.first })
     }
 
-    /// Gives the memory of an empty table back; ids stay invalid for ever. False when there was nothing to give.
+    /// Gives the memory of an empty table back when a crowd was in it; ids stay invalid for ever. False when nothing was given.
     pub fn give_back(&mut self) -> bool {
-        if !self.is_empty() || self.slots.is_empty() {
+        if !self.is_empty() || self.slots.len() <= CROWD {
             return false;
         }
         self.first = self.highest.wrapping_add(1);
@@ -122,8 +123,11 @@ mod tests {
 
     #[test]
     fn an_emptied_table_gives_its_memory_back_and_knows_no_old_id() {
-        let mut table = Table::new(4);
-        let ids: Vec<_> = (0..3).map(|n| table.insert(n).unwrap()).collect();
+        let mut table = Table::new(2 * CROWD as u32);
+        let few: Vec<_> = (0..CROWD).map(|n| table.insert(n).unwrap()).collect();
+        few.iter().for_each(|id| assert!(table.remove(*id).is_some()));
+        assert!(!table.give_back(), "no crowd: kept for the next few");
+        let ids: Vec<_> = (0..=CROWD).map(|n| table.insert(n).unwrap()).collect();
         assert!(!table.give_back(), "clients are there");
         ids.iter().for_each(|id| assert!(table.remove(*id).is_some()));
         assert!(table.give_back() && !table.give_back());

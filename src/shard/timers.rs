@@ -70,7 +70,8 @@ impl Core {
         self.forget_crowd();
     }
 
-    /// When the last client is gone, so is the memory they had: a crowd of a million would otherwise stay with us.
+    /// When the last client of a crowd is gone, so is the memory they had: that of a million would otherwise stay with us. A few
+    /// that come and go leave everything as it is.
     fn forget_crowd(&mut self) {
         if self.clients.give_back() {
             self.wheel = Wheel::new(self.now.secs());

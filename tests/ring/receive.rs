@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use breakwater::base::limits::CROWD;
 use breakwater::io::{Done, IoEnd, Kernel, Op, Payload};
 use breakwater::ring::RingConfig;
 use bytes::Bytes;
@@ -115,4 +116,34 @@ fn ends_of_streams_use_no_buffers_up() {
     stream.write_all(b"x").unwrap();
     assert_eq!(rig.receive(client, conn), Ok(b"x".to_vec()));
     assert_eq!(rig.ring.counters().no_buffers, 0);
+}
+
+/// The memory of a crowd's buffers is given back only while nobody is connected: what the kernel has put into a buffer for a
+/// newcomer, with the completion not yet seen, must stay.
+#[test]
+fn what_a_newcomer_sent_survives_a_crowd_that_has_gone() {
+    let mut rig =
+        Rig::new(RingConfig { listeners: vec![any_port()], sq_entries: 4, ..RingConfig::default() });
+    let crowd: Vec<_> = (0..=CROWD).map(|_| rig.pair()).collect();
+    let (mut stream, client, conn) = (&crowd[0].0, crowd[0].1, crowd[0].2);
+    stream.write_all(b"x").unwrap();
+    rig.ring.push(Op::Receive { client, conn });
+    let late = rig.expect("Received", |done| match done {
+        Done::Received { buffer, .. } => Some(*buffer),
+        _ => None,
+    });
+    crowd.iter().for_each(|(_, _, conn)| rig.ring.push(Op::Close { client, conn: *conn, reset: false }));
+    rig.look();
+
+    let idle: Vec<_> = (0..8).map(|_| rig.pair()).collect();
+    let (mut stream, client, conn) = rig.pair();
+    let sent: Vec<u8> = (0..20_000u32).map(|n| n as u8 | 1).collect();
+    stream.write_all(&sent).unwrap();
+    let mut got = rig.receive(client, conn).unwrap();
+    // More is there, so this one reads at once; the polls fill the submission queue, which takes it to the kernel.
+    rig.ring.push(Op::Receive { client, conn });
+    idle.iter().for_each(|(_, client, conn)| rig.ring.push(Op::Receive { client: *client, conn: *conn }));
+    rig.ring.push(Op::Recycle(late));
+    got.extend(rig.received(client).unwrap());
+    assert_eq!(got, sent[..got.len()]);
 }

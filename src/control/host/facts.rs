@@ -16,7 +16,7 @@ const LISTENING: &str = "0A";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Major and minor version of the kernel.
-    pub kernel: (u32, u32),
+    pub kernel: Option<(u32, u32)>,
     /// Why io_uring cannot be used, in one sentence with the remedy.
     pub io_uring: Option<String>,
     /// The `Seccomp:` line of /proc/self/status: 0 none, 2 a filter.
@@ -183,9 +183,9 @@ impl Host<'_> {
     }
 }
 
-fn version(release: &str) -> (u32, u32) {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 fn open_files(limits: &str) -> Option<u64> {
@@ -267,7 +267,7 @@ mod tests {
         let settings =
             BTreeMap::from([("kernel.io_uring_disabled", vec![2]), ("net.ipv4.tcp_mem", vec![10, 20, 30])]);
         let expected = Facts {
-            kernel: (6, 1),
+            kernel: Some((6, 1)),
             io_uring: facts.io_uring.clone(),
             seccomp: Some(2),
             sys_admin: true,
@@ -305,9 +305,17 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_makes_no_sense_is_unknown() {
+        assert_eq!(version("6.12-rc1\n"), Some((6, 12)));
+        for release in ["", "\n", "6", "6.", "Linux 6.1", "99999999999.1"] {
+            assert_eq!(version(release), None, "{release:?}");
+        }
+    }
+
+    #[test]
     fn this_host_is_read() {
         let facts = Facts::read(Path::new("/"), &knobs::knobs().unwrap());
-        assert!(facts.kernel >= (6, 1) && facts.memory > Some(0) && facts.cores > Some(0), "{facts:?}");
+        assert!(facts.kernel >= Some((6, 1)) && facts.memory > Some(0) && facts.cores > Some(0), "{facts:?}");
         assert!(facts.open_files > Some(0) && facts.settings.contains_key("net.core.somaxconn"), "{facts:?}");
     }
 }

@@ -192,18 +192,16 @@ impl Finding {
 }
 
 fn kernel(facts: &Facts) -> Finding {
-    let (major, minor) = facts.kernel;
-    let limit = if facts.kernel >= OLDEST_KERNEL { u64::MAX } else { 0 };
+    // An unknown one refuses nobody: the probe of io_uring says what the kernel cannot do.
+    let limit = if facts.kernel.is_none_or(|version| version >= OLDEST_KERNEL) { u64::MAX } else { 0 };
+    let value = facts.kernel.map_or("unknown".into(), |(major, minor)| format!("Linux {major}.{minor}"));
     let wanted = format!("{}.{} or later", OLDEST_KERNEL.0, OLDEST_KERNEL.1);
-    Finding {
-        limits_to: Some(limit).filter(|limit| *limit == 0),
-        ..bound("kernel", format!("Linux {major}.{minor}"), wanted, limit, 1)
-    }
-    .because(
-        "DEFER_TASKRUN; from 6.7 a client can also be reset without a system call of its own",
-        "io_uring_setup(2)",
-        Some("install a newer kernel".into()),
-    )
+    Finding { limits_to: Some(limit).filter(|limit| *limit == 0), ..bound("kernel", value, wanted, limit, 1) }
+        .because(
+            "DEFER_TASKRUN; from 6.7 a client can also be reset without a system call of its own",
+            "io_uring_setup(2)",
+            Some("install a newer kernel".into()),
+        )
 }
 
 fn io_uring(facts: &Facts) -> Finding {

@@ -8,7 +8,7 @@ const GB: u64 = 1_000_000_000;
 fn good() -> Facts {
     let knobs = knobs().unwrap();
     Facts {
-        kernel: (6, 12),
+        kernel: Some((6, 12)),
         seccomp: Some(0),
         open_files: Some(1_048_576),
         files_in_use: 2_000,
@@ -58,7 +58,7 @@ fn a_good_host_has_nothing_short() {
 fn each_limit_limits_to_its_number() {
     type Change = fn(&mut Facts);
     let cases: [(&str, u64, Change); 8] = [
-        ("kernel", 0, |facts| facts.kernel = (5, 15)),
+        ("kernel", 0, |facts| facts.kernel = Some((5, 15))),
         ("io_uring", 0, |facts| facts.io_uring = Some("denied: allow it".into())),
         ("limit of open files", 320_000, |facts| facts.open_files = Some(20_000)),
         ("memory for idle clients", 750_000, |facts| facts.memory = Some(4 * GB)),
@@ -69,7 +69,7 @@ fn each_limit_limits_to_its_number() {
             facts.settings.insert("kernel.io_uring_disabled", vec![2]);
             facts.io_uring = Some("disabled: set it to 0".into());
             // Named first, it would be the least.
-            facts.kernel = (6, 1);
+            facts.kernel = Some((6, 1));
         }),
     ];
     for (what, number, change) in cases {
@@ -185,7 +185,7 @@ fn soft_settings_are_advice_with_the_line_that_mends_them() {
 
 #[test]
 fn what_is_not_on_the_host_is_fine() {
-    let facts = Facts { kernel: (6, 1), nodes: 1, ..Facts::default() };
+    let facts = Facts { nodes: 1, ..Facts::default() };
     let verdict = verdict(&facts, &wanted(1_000, 1));
     assert_eq!(short(&verdict), Vec::<&str>::new());
     assert_eq!(verdict.refusal(), None);
