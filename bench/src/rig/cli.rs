@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -13,7 +11,7 @@ use super::report::{self, Sample};
 use super::run::Run;
 use super::scenario::{self, Part, Scenario, Wish};
 use super::view::View;
-use crate::Outcome;
+use crate::{Outcome, stop};
 
 /// Bad usage or a scenario that cannot be.
 const USAGE: u8 = 2;
@@ -183,7 +181,7 @@ fn scenario_of(args: &RunArgs) -> Result<Scenario, scenario::ScenarioError> {
 
 /// The run; true when it did what was asked.
 fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
-    let stop = on_signal()?;
+    let stop = stop::on_signal()?;
     let hold = scenario.duration;
     let patience = scenario.ramp.start_of(scenario.clients) + 2 * scenario.handshake_timeout;
     let asked = u64::from(scenario.clients);
@@ -204,14 +202,4 @@ fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
         println!("report: {}", folder.join("report.html").display());
     }
     Ok(results.is_clean())
-}
-
-/// True once SIGINT or SIGTERM has come; a second one ends the process at once.
-fn on_signal() -> Outcome<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
-        signal_hook::flag::register(signal, stop.clone())?;
-    }
-    Ok(stop)
 }
