@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use breakwater::control::duration;
 use clap::{Parser, Subcommand};
 
 use super::engine::Shared;
@@ -106,10 +107,6 @@ fn behaviours_help() -> String {
 
 fn part(text: &str) -> Result<Part, String> {
     scenario::part(text).map_err(|error| error.to_string())
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    scenario::duration(text).ok_or_else(|| "expected a duration, as 60s, 500ms or 5m".to_string())
 }
 
 /// Runs what the command line says.

@@ -20,10 +20,10 @@ mod phases;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use breakwater::control::duration;
 use serde_json::json;
 
 use super::Common;
-use crate::rig::scenario;
 use crate::{Outcome, report, stop};
 
 pub(super) use hold::{Args as HoldArgs, run as hold};
@@ -67,10 +67,6 @@ pub(super) struct Args {
     report: PathBuf,
     #[command(flatten)]
     common: Common,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    scenario::duration(text).ok_or_else(|| "expected a duration, as 60s, 500ms or 5m".to_string())
 }
 
 pub(super) fn run(mut args: Args) -> Outcome {
