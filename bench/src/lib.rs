@@ -15,6 +15,7 @@
 //!   floor     bare loops the relay is measured against: send, receive, accept
 //!   micro     small things and their bare floors, for wall time and instruction counts
 //!   bare      bare loops for accepting and for blocks
+//!   setup     rings and listeners of the bare loops
 //!   sink      clients that ask for something and throw it away
 //!   buffers   provided receive buffers of the rings made here
 //!   alloc     the counting allocator
@@ -40,6 +41,7 @@ mod relay;
 pub mod relay_process;
 pub mod report;
 pub mod rig;
+mod setup;
 mod sink;
 mod stop;
 pub mod swarm;

@@ -24,7 +24,7 @@ const UNEVEN: f64 = 0.02;
 /// The limit cannot be read.
 pub(crate) fn rings_for(clients: u32) -> Outcome<(u32, u32)> {
     let limit = breakwater::ring::raise_file_limit()?.saturating_sub(SPARE_FILES);
-    let room = u32::try_from(limit).unwrap_or(u32::MAX).min(1 << 20).max(1);
+    let room = u32::try_from(limit).unwrap_or(u32::MAX).clamp(1, 1 << 20);
     let all = (f64::from(clients) * (1.0 + UNEVEN)) as u32 + 500;
     let rings = all.div_ceil(room).max(os::cores() as u32);
     Ok((rings, all.div_ceil(rings).max(500).min(room)))

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::io::BufRead as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -18,7 +18,7 @@ use io_uring::{IoUring, opcode, types};
 
 use super::cost::ANNOUNCE;
 use crate::relay_process::rings_for;
-use crate::{MAGIC, Outcome, os};
+use crate::{MAGIC, Outcome, os, setup};
 
 /// Accepts outstanding per ring, and sends submitted at a time (io_uring facts: 16 to 64 are cheapest).
 const BATCH: u32 = 64;
@@ -94,7 +94,7 @@ fn send(rings: &[SyncSender<()>], results: &Receiver<Spent>) -> Outcome<u64> {
 
 struct Holder {
     ring: IoUring,
-    listener: socket2::Socket,
+    listener: TcpListener,
     conns: Vec<u32>,
     accepting: u32,
     sending: u32,
@@ -103,18 +103,7 @@ struct Holder {
 
 impl Holder {
     fn open(address: SocketAddr, most: u32) -> Outcome<Holder> {
-        let ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_submit_all()
-            .setup_cqsize(4_096)
-            .build(256)?;
-        ring.submitter().register_files_sparse(most)?;
-        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-        listener.set_reuse_port(true)?;
-        listener.set_tcp_nodelay(true)?;
-        listener.bind(&address.into())?;
-        listener.listen(4_096)?;
+        let (ring, listener) = (setup::ring(256, 4_096, most)?, setup::shared_listener(address)?);
         Ok(Holder {
             ring,
             listener,
