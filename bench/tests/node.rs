@@ -13,6 +13,7 @@ use breakwater::base;
 use breakwater::stub::client::{Event, Kind};
 use breakwater::stub::{Client, MAGIC};
 use breakwater::wire::{Hash, Inv, InvKind, write};
+use breakwater_rig::relay_process::RelayProcess;
 use breakwater_rig::rig::node::{Announcement, Fleet, Kind as What, Plan};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -203,26 +204,6 @@ fn relay_binary() -> PathBuf {
     path
 }
 
-fn relay(nodes: &[SocketAddr], folder: &std::path::Path) -> (Process, SocketAddr) {
-    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut command = Command::new(relay_binary());
-    command.args(["run", "--network", "regtest", "--listen", &listen.to_string(), "--data-dir"]).arg(folder);
-    for node in nodes {
-        command.args(["--node", &node.to_string()]);
-    }
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let process = Process(child);
-    let mut line = String::new();
-    while !line.contains("event=ready") {
-        line.clear();
-        assert!(log.read_line(&mut line).unwrap() > 0, "the relay ended before it was ready");
-    }
-    // Whatever it says later must not block it.
-    std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
-    (process, listen)
-}
-
 #[test]
 fn a_relay_goes_on_with_the_other_instance() {
     let seen: Arc<Mutex<Vec<Announcement>>> = Arc::default();
@@ -235,9 +216,8 @@ fn a_relay_goes_on_with_the_other_instance() {
         ..Plan::default()
     };
     let fleet = Fleet::start(&plan).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (_relay, address) = relay(&fleet.addresses(), &folder.path().join("data"));
-    let mut follower = Follower::connect(address);
+    let relay = RelayProcess::start(&relay_binary(), &fleet.addresses(), &[]).unwrap();
+    let mut follower = Follower::connect(relay.address());
     let first = fleet.mine().unwrap();
     assert_eq!(first.height, 131);
     follower.until("the first block", |one| one.blocks.contains(&first.hash));

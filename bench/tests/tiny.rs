@@ -52,6 +52,22 @@ fn compare_runs() {
     tiny("compare");
 }
 
+/// Needs the binary `breakwater`, as `compare`.
+#[test]
+fn million_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = bench(&["million", "--tiny", "--report", folder.path().to_str().unwrap()]);
+    for met in [
+        "clients lost or refused",
+        "announcements of transactions that did not come",
+        "behind the newest block",
+    ] {
+        let line = text.lines().find(|line| line.contains(met)).unwrap();
+        assert!(line.contains("0 (at most 0: met)"), "{text}");
+    }
+    assert!(folder.path().join("report.json").is_file());
+}
+
 #[test]
 fn every_subject_whose_instructions_are_counted_runs() {
     for group in ["wire", "sweep", "seen", "link"] {

@@ -1,11 +1,13 @@
-//! Configuration, the memory plan, what the host carries, metrics and logs.
+//! Configuration, times as people write them, the memory plan, what the host carries, metrics and logs.
 
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod duration;
 pub mod host;
 pub mod logs;
 pub mod metrics;
 pub mod plan;
 
 pub use config::{Config, ConfigError, one_line};
+pub use duration::duration;

@@ -7,8 +7,9 @@ use std::ptr;
 use io_uring::types::{DestinationSlot, Fixed};
 use io_uring::{IoUring, cqueue, opcode, types};
 
-use super::{ACCEPTS, listen, push, ring};
+use super::{ACCEPTS, push, ring};
 use crate::Outcome;
+use crate::setup::listener;
 
 /// Bytes read and sent at a time from a file, as of the product.
 const CHUNK: usize = 128 * 1024;
@@ -51,7 +52,8 @@ pub(crate) struct Feeder {
 
 impl Feeder {
     pub(crate) fn open(clients: u32) -> Outcome<Feeder> {
-        let (ring, (listener, address)) = (ring(clients)?, listen()?);
+        let (ring, listener) = (ring(clients)?, listener()?);
+        let address = listener.local_addr()?;
         Ok(Feeder { ring, listener, address, conns: Vec::new(), progress: Vec::new() })
     }
 

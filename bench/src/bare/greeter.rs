@@ -8,9 +8,10 @@ use io_uring::squeue::Flags;
 use io_uring::types::{DestinationSlot, Fixed};
 use io_uring::{IoUring, cqueue, opcode, types};
 
-use super::{ACCEPTS, listen, push, ring};
+use super::{ACCEPTS, push, ring};
 use crate::Outcome;
 use crate::buffers::{self, Buffers};
+use crate::setup;
 
 /// Receive buffers.
 const BUFFERS: u16 = 4_096;
@@ -55,7 +56,8 @@ impl Greeter {
     pub(crate) fn open(clients: u32, replies: [Vec<u8>; 2]) -> Outcome<Greeter> {
         let ring = ring(clients)?;
         let buffers = Buffers::register(&ring, BUFFERS)?;
-        let (listener, address) = listen()?;
+        let listener = setup::listener()?;
+        let address = listener.local_addr()?;
         let stages = vec![Stage::default(); (clients + ACCEPTS) as usize];
         let (armed, accepted, ready, gone) = (0, 0, 0, 0);
         Ok(Greeter { ring, buffers, listener, address, replies, stages, armed, accepted, ready, gone })

@@ -11,13 +11,9 @@
 mod feeder;
 mod greeter;
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsRawFd as _;
-
 use io_uring::{IoUring, squeue};
 
-use crate::Outcome;
+use crate::{Outcome, setup};
 
 pub(crate) use feeder::{Feeder, Source};
 pub(crate) use greeter::Greeter;
@@ -26,29 +22,8 @@ pub(crate) use greeter::Greeter;
 const ACCEPTS: u32 = 64;
 
 /// A ring with room for `clients` direct descriptors.
-fn ring(clients: u32) -> io::Result<IoUring> {
-    let ring = IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_submit_all()
-        .setup_no_sqarray()
-        .setup_cqsize(16_384)
-        .build(1_024)?;
-    ring.submitter().register_files_sparse(clients + ACCEPTS)?;
-    Ok(ring)
-}
-
-/// A listener on a free port of 127.0.0.1; what it accepts inherits TCP_NODELAY.
-fn listen() -> Outcome<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    let (on, fd) = (1i32, listener.as_raw_fd());
-    // SAFETY: four bytes are readable at `on`; listen(2) takes no pointer.
-    unsafe {
-        libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const on).cast(), 4);
-        libc::listen(fd, 4_096);
-    }
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+fn ring(clients: u32) -> Outcome<IoUring> {
+    setup::ring(1_024, 16_384, clients + ACCEPTS)
 }
 
 /// Queues an operation; submits when there is no room.

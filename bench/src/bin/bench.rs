@@ -9,11 +9,5 @@ use breakwater_rig::alloc::Counting;
 static ALLOCATOR: Counting = Counting;
 
 fn main() -> ExitCode {
-    match breakwater_rig::command::main() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("breakwater-bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    breakwater_rig::command::main()
 }

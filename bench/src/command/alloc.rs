@@ -63,7 +63,7 @@ pub(super) fn run(args: Args) -> Outcome {
         report.number(&format!("{key}_per_1000"), "  the same per 1,000 messages", per, "");
     }
     report.ratio("worst request, allocations per 1,000 messages", worst, 1.0);
-    report.finish(args.common.record)
+    report.finish(args.common)
 }
 
 type Make = fn(&mut Relay) -> breakwater::link::ToShard;

@@ -88,7 +88,7 @@ pub(super) fn run(args: Args) -> Outcome {
     report.at_least("the lesser of the two", worst, TARGET);
     bench.real.stop()?;
     bench.bare.stop()?;
-    report.finish(args.common.record)
+    report.finish(args.common)
 }
 
 struct Bench {

@@ -66,7 +66,7 @@ pub(super) fn run(args: Args) -> Outcome {
     report.number("relay_us", "relay, CPU per client and announcement", r, "us");
     report.number("median_of_ratios", "median of the ratios of neighbouring rounds", median(&mut ratios), "");
     report.ratio("ratio of the medians", r / f, 1.10);
-    report.finish(args.common.record)
+    report.finish(args.common)
 }
 
 /// Microseconds of CPU per client.

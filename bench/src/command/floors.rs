@@ -97,7 +97,7 @@ pub(super) fn run(args: Args) -> Outcome {
     report.number("bare_receive_us", "bare receive loop, CPU per message", bare_receive, "us");
     report.number("receive_us", "shard, CPU per inv of a transaction that is known", receive, "us");
     report.ratio("receive, shard against the bare loop", receive / bare_receive, TARGET);
-    report.finish(args.common.record)
+    report.finish(args.common)
 }
 
 /// Clients that say something between two readings of the clock; the commands to a swarm are that many at a time.

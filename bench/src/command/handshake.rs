@@ -66,7 +66,7 @@ pub(super) fn run(args: Args) -> Outcome {
     report.number("relay_wall_us", "relay, wall per connection", column(&relays, |s| s.wall), "us");
     report.number("relay_per_second", "relay, connections per second of CPU", 1e6 / r, "/s");
     report.at_least("rate of the relay to the bare loop's", f / r, TARGET);
-    report.finish(args.common.record)
+    report.finish(args.common)
 }
 
 /// What a round took.

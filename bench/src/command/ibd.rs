@@ -56,7 +56,7 @@ pub(super) fn run(args: Args) -> Outcome {
     report.number("floor_cpu", "bare sender, per second of its CPU", column(&bare, |s| s.cpu), "MB");
     report.number("relay_cpu", "relay, per second of the shard's CPU", column(&real, |s| s.cpu), "MB");
     report.at_least("relay to bare pair", r / b, TARGET);
-    report.finish(args.common.record)
+    report.finish(args.common)
 }
 
 struct Spent {

@@ -150,7 +150,7 @@ pub(super) fn run(args: Args) -> Outcome {
     report.number("slab_bytes", "kernel slab per connection, both ends", per_client(slab, slab_after), "B");
     crowd.leave()?;
     report.ratio("bytes per client, all included", all, TARGET);
-    report.finish(args.common.record)
+    report.finish(args.common)
 }
 
 /// The process that holds the shards; killed when dropped.

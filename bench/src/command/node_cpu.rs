@@ -4,7 +4,6 @@
 //! new block; in the first case nobody does, so that mining and RPC can be taken out of the other two.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Common, LOAD_CORE};
+use crate::relay_process::{self, RelayProcess};
 use crate::report::Report;
 use crate::swarm::{Manner, Plan, Swarm};
 use crate::{Outcome, os};
@@ -43,12 +43,11 @@ pub(super) fn run(args: Args) -> Outcome {
     let (clients, blocks) = if args.common.tiny { (20, 3) } else { (args.clients, args.blocks) };
     let mut report =
         Report::new("node_cpu", json!({ "clients": clients, "blocks": blocks, "node": "Bitcoin Core" }));
-    let nobody = measure(&bitcoind, blocks, |_, _| Ok(Vec::new()))?;
-    let one = measure(&bitcoind, blocks, |p2p, _| Ok(vec![swarm(p2p, 1, 1)?]))?;
+    let nobody = measure(&bitcoind, blocks, |_| Ok(Vec::new()))?;
+    let one = measure(&bitcoind, blocks, |p2p| Ok(vec![swarm(p2p, 1, 1)?]))?;
     let mut relay = None;
-    let many = measure(&bitcoind, blocks, |p2p, folder| {
-        let (child, address) = start_relay(p2p, folder)?;
-        relay = Some(child);
+    let many = measure(&bitcoind, blocks, |p2p| {
+        let address = relay.insert(RelayProcess::start(&relay_process::beside()?, &[p2p], &[])?).address();
         let half = clients / 2;
         Ok(vec![swarm(address, half, 10)?, swarm(address, clients - half, 100)?])
     })?;
@@ -67,14 +66,14 @@ pub(super) fn run(args: Args) -> Outcome {
         "us",
     );
     report.ratio("relay against one direct peer, all included", many / one, TARGET);
-    report.finish(args.common.record)
+    report.finish(args.common)
 }
 
 /// Milliseconds of CPU per block of a fresh node, with what `connect` connects to it. Everybody hears of every block.
 fn measure(
     bitcoind: &Path,
     blocks: u32,
-    connect: impl FnOnce(SocketAddr, &Path) -> Outcome<Vec<Swarm>>,
+    connect: impl FnOnce(SocketAddr) -> Outcome<Vec<Swarm>>,
 ) -> Outcome<f64> {
     let folder = std::env::temp_dir().join(format!("breakwater-node-cpu-{}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
@@ -82,7 +81,7 @@ fn measure(
     let node = Node::start(bitcoind, &folder.join("node"))?;
     node.mine(10)?;
     let before = node.cpu()?;
-    let swarms = connect(node.p2p, &folder)?;
+    let swarms = connect(node.p2p)?;
     for swarm in &swarms {
         swarm.wait("all clients ready", PATIENCE, |seen| {
             seen.ready.load(std::sync::atomic::Ordering::Acquire) >= u64::from(swarm.clients())
@@ -176,42 +175,6 @@ impl Cli {
             .status()?;
         if status.success() { Ok(()) } else { Err(format!("bitcoin-cli {words:?}: {status}").into()) }
     }
-}
-
-/// The relay's process; killed when dropped.
-struct Relay(Child);
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The `breakwater` binary that lies beside this one.
-fn start_relay(node: SocketAddr, folder: &Path) -> Outcome<(Relay, SocketAddr)> {
-    let program = std::env::current_exe()?.with_file_name("breakwater");
-    let listen = free()?;
-    let mut child = Command::new(&program)
-        .args(["run", "--network", "regtest", "--node", &node.to_string(), "--listen", &listen.to_string()])
-        .arg("--data-dir")
-        .arg(folder.join("relay"))
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("{}: {error}; build it first (cargo build --release)", program.display()))?;
-    let Some(log) = child.stderr.take() else { return Err("no log of the relay".into()) };
-    let relay = Relay(child);
-    let mut log = BufReader::new(log);
-    let mut line = String::new();
-    while log.read_line(&mut line)? > 0 {
-        if line.contains("event=ready") {
-            // Whatever it says later must not block it.
-            std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
-            return Ok((relay, listen));
-        }
-        line.clear();
-    }
-    Err("the relay ended before it was ready".into())
 }
 
 fn free() -> Outcome<SocketAddr> {

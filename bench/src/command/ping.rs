@@ -103,7 +103,7 @@ pub(super) fn run(args: Args) -> Outcome {
     );
     report.number("announcements_per_second", "announcements received by the others", rate, "/s");
     report.ratio("p99 during fan-outs, ms", ms(&busy.0, 0.99), TARGET_MS);
-    report.finish(args.common.record)
+    report.finish(args.common)
 }
 
 /// Pings for a time; latency and lateness.

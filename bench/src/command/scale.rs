@@ -60,7 +60,7 @@ pub(super) fn run(args: Args) -> Outcome {
     report.number("one_per_second", "one shard, announcements per second", one_wall, "/s");
     report.number("two_per_second", "two shards, announcements per second", two_wall, "/s");
     report.at_least("two shards to one, by CPU", two_cpu / one_cpu, TARGET);
-    report.finish(args.common.record)
+    report.finish(args.common)
 }
 
 /// Announcements per second.

@@ -11,6 +11,7 @@ use io_uring::{IoUring, cqueue, opcode};
 
 use crate::Outcome;
 use crate::relay::PATIENCE;
+use crate::setup::listener;
 
 /// A listener whose connections are taken and kept.
 pub(crate) struct Accepting {
@@ -25,7 +26,7 @@ pub(crate) struct Accepting {
 impl Accepting {
     /// Listens with room for `clients`.
     pub(crate) fn open(clients: u32) -> Outcome<Accepting> {
-        let (ring, listener) = (super::ring(clients)?, super::listener()?);
+        let (ring, listener) = (super::ring(clients)?, listener()?);
         let address = listener.local_addr()?;
         Ok(Accepting { ring, listener, address, taken: 0, armed: false })
     }

@@ -12,6 +12,7 @@ use io_uring::{IoUring, cqueue, opcode};
 use crate::Outcome;
 use crate::buffers::{self, Buffers};
 use crate::relay::PATIENCE;
+use crate::setup::listener;
 
 /// Receive buffers.
 const BUFFERS: u16 = 4_096;
@@ -31,7 +32,7 @@ pub(crate) struct Receiving {
 impl Receiving {
     /// Listens with room for `clients`.
     pub(crate) fn open(clients: u32) -> Outcome<Receiving> {
-        let (ring, listener) = (super::ring(clients)?, super::listener()?);
+        let (ring, listener) = (super::ring(clients)?, listener()?);
         let buffers = Buffers::register(&ring, BUFFERS)?;
         let address = listener.local_addr()?;
         Ok(Receiving { ring, buffers, listener, address, bytes: 0 })

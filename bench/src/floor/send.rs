@@ -14,6 +14,7 @@ use io_uring::{IoUring, opcode, types};
 
 use crate::Outcome;
 use crate::relay::PATIENCE;
+use crate::setup::listener;
 
 /// Sends submitted at a time; io_uring facts: 16 to 64 are cheapest.
 const BATCH: u32 = 64;
@@ -30,7 +31,7 @@ impl Floor {
     /// Listens with room for `clients`.
     pub(crate) fn open(clients: u32) -> Outcome<Floor> {
         let ring = super::ring(clients + BATCH)?;
-        let listener = super::listener()?;
+        let listener = listener()?;
         let address = listener.local_addr()?;
         Ok(Floor { ring, listener, address, conns: Vec::new() })
     }

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use breakwater::control::duration;
 use clap::{Parser, Subcommand};
 
 use super::engine::Shared;
@@ -13,7 +12,7 @@ use super::report::{self, Sample};
 use super::run::Run;
 use super::scenario::{self, Part, Scenario, Wish};
 use super::view::View;
-use crate::Outcome;
+use crate::{Outcome, stop};
 
 /// Bad usage or a scenario that cannot be.
 const USAGE: u8 = 2;
@@ -110,10 +109,6 @@ fn part(text: &str) -> Result<Part, String> {
     scenario::part(text).map_err(|error| error.to_string())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    scenario::duration(text).ok_or_else(|| "expected a duration, as 60s, 500ms or 5m".to_string())
-}
-
 /// Runs what the command line says.
 pub(super) fn main() -> ExitCode {
     breakwater::ring::refuse_huge_pages();
@@ -188,7 +183,7 @@ fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
         std::fs::create_dir_all(folder)
             .map_err(|error| format!("report folder {}: {error}", folder.display()))?;
     }
-    let stop = on_signal()?;
+    let stop = stop::on_signal()?;
     let hold = scenario.duration;
     let patience = scenario.ramp.start_of(scenario.clients) + 2 * scenario.handshake_timeout;
     let asked = u64::from(scenario.clients);
@@ -210,14 +205,4 @@ fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
     }
     ended?;
     Ok(results.is_clean())
-}
-
-/// True once SIGINT or SIGTERM has come; a second one ends the process at once.
-fn on_signal() -> Outcome<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
-        signal_hook::flag::register(signal, stop.clone())?;
-    }
-    Ok(stop)
 }

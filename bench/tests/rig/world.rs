@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use breakwater_rig::relay_process::RelayProcess;
 use breakwater_rig::rig::node::{Fleet, Plan};
 use serde_json::Value;
 
@@ -28,39 +29,21 @@ impl Drop for Process {
 
 pub struct World {
     node: Fleet,
-    relay: Process,
-    address: SocketAddr,
-    _folder: tempfile::TempDir,
+    relay: RelayProcess,
 }
 
 impl World {
     pub fn start() -> World {
         let node = Fleet::start(&Plan::default()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let address = free();
         // Built by `cargo test --workspace`, as an integration test's program beside ours.
         let program = PathBuf::from(env!("CARGO_BIN_EXE_breakwater-rig")).with_file_name("breakwater");
-        let mut child = Command::new(&program)
-            .args(["run", "--network", "regtest", "--node", &node.addresses()[0].to_string()])
-            .args(["--listen", &address.to_string(), "--data-dir", folder.path().to_str().unwrap()])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{}: {error}: cargo build --workspace makes it", program.display())
-            });
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let relay = Process(child);
-        let mut line = String::new();
-        while !line.contains("event=ready") {
-            line.clear();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the relay ended before it was ready");
-        }
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        World { node, relay, address, _folder: folder }
+        let relay = RelayProcess::start(&program, &node.addresses(), &[])
+            .unwrap_or_else(|error| panic!("{error}: cargo build --workspace makes it"));
+        World { node, relay }
     }
 
     pub fn relay(&self) -> SocketAddr {
-        self.address
+        self.relay.address()
     }
 
     pub fn node(&self) -> SocketAddr {
@@ -76,8 +59,7 @@ impl World {
     }
 
     pub fn kill_relay(&mut self) {
-        self.relay.0.kill().unwrap();
-        self.relay.0.wait().unwrap();
+        self.relay.kill();
     }
 }
 

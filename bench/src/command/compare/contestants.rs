@@ -8,9 +8,9 @@ use serde_json::json;
 use super::publish::{self, Publisher, Rpc};
 use super::server::{Folder, Server, find, free};
 use super::stub::Stub;
-use crate::Outcome;
 use crate::floor::Floor;
 use crate::swarm::Manner;
+use crate::{Outcome, relay_process};
 use std::net::SocketAddr;
 
 /// One of the compared.
@@ -74,21 +74,15 @@ pub(super) const ALL: &[Contestant] = &[
 
 /// The `breakwater` binary that lies beside this one, in front of the stub node.
 fn breakwater(_: u32) -> Outcome<Started> {
-    let program = std::env::current_exe()?.with_file_name("breakwater");
-    if !program.is_file() {
-        return Err(format!("{}: build it first (bench/compare/run does)", program.display()).into());
-    }
+    let program = relay_process::beside()?;
     let (node, address, folder) = (Stub::start()?, free()?, Folder::new()?);
-    let mut command = Command::new(program);
-    command
-        .args(["run", "--network", "regtest", "--shards", "1"])
-        .args(["--node", &node.address().to_string(), "--listen", &address.to_string()])
-        .arg("--data-dir")
-        .arg(folder.path().join("data"));
+    let mut command =
+        relay_process::command(&program, &[node.address()], address, &folder.path().join("data"));
+    command.args(["--shards", "1"]);
     let mut server = Server::start(folder, &command)?;
     let log = server.log_path();
-    server.until("event=ready", || {
-        std::fs::read_to_string(&log).ok().filter(|text| text.contains("event=ready"))
+    server.until(relay_process::READY, || {
+        std::fs::read_to_string(&log).ok().filter(|text| text.contains(relay_process::READY))
     })?;
     Ok(Started { publisher: Publisher::Stub(node), server, address })
 }

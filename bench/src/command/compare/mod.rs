@@ -81,13 +81,13 @@ pub(super) fn run(args: Args) -> Outcome {
         add(&mut report, who.name, &beside, base.as_ref());
     }
     if cheapest.is_none() && !tiny {
-        report.finish(false)?;
+        report.print();
         return Err("nothing could be compared: run bench/compare/install".into());
     }
     let against = cheapest.unwrap_or(1.0).max(f64::MIN_POSITIVE);
     let what = "breakwater against the cheapest other, CPU per delivery, each by its own floor";
     report.ratio(what, base.map_or(0.0, |base| base.relative()) / against, 1.0);
-    report.finish(args.common.record)
+    report.finish(args.common)
 }
 
 /// A contestant, and the floor measured right before and right after it with as many subscribers: the host's speed changes

@@ -1,13 +1,14 @@
 //! CPU per announcement and client: of the relay, of the bare send loop.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::command::median;
+use crate::lines::Lines;
 use crate::relay_process::RelayProcess;
 use crate::rig::engine::Shared;
 use crate::rig::node;
@@ -57,7 +58,7 @@ pub(super) fn node(shared: &Arc<Shared>) -> Outcome<node::Fleet> {
 pub(super) fn relay(clients: u32, rounds: u32, stop: &AtomicBool) -> Outcome<f64> {
     let shared = Shared::new(1, MAGIC);
     let node = node(&shared)?;
-    let relay = RelayProcess::start(node.addresses()[0], clients)?;
+    let relay = RelayProcess::with_room(node.addresses()[0], clients)?;
     let mut run = Run::start(listeners(relay.address(), clients, "idle")?, shared, Some(relay.pid()))?;
     if !run.wait(CONNECT, stop, |_, _| {}, |run| run.levels().ready == u64::from(clients)) {
         return Err(format!("only {} of {clients} clients became ready", run.levels().ready).into());
@@ -115,7 +116,7 @@ pub(super) fn floor(clients: u32, rounds: u32, stop: &AtomicBool) -> Outcome<f64
 struct FloorProcess {
     child: Child,
     input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    output: Lines,
     address: SocketAddr,
 }
 
@@ -129,12 +130,10 @@ impl FloorProcess {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("the floor's process has no input or output".into());
         };
-        let mut output = BufReader::new(output);
-        let mut line = String::new();
-        output.read_line(&mut line)?;
-        let address =
-            line.trim().parse().map_err(|_| format!("the floor said {line:?} instead of its address"))?;
-        Ok(FloorProcess { child, input, output, address })
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut floor = FloorProcess { child, input, output: Lines::of(output), address };
+        floor.address = floor.answer("its start")?;
+        Ok(floor)
     }
 
     /// Waits until it has accepted all connections.
@@ -155,10 +154,15 @@ impl FloorProcess {
     }
 
     fn ask(&mut self, what: &str) -> Outcome<u64> {
-        writeln!(self.input, "{what}")?;
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        line.trim().parse().map_err(|_| format!("the floor said {line:?} to {what}").into())
+        writeln!(self.input, "{what}").map_err(|error| format!("the floor takes no {what}: {error}"))?;
+        self.answer(what)
+    }
+
+    /// The next line it says, read; what goes wrong in it is on standard error, which is ours.
+    fn answer<T: std::str::FromStr>(&self, what: &str) -> Outcome<T> {
+        let line = self.output.next(ANNOUNCE).map_err(|error| format!("the floor, after {what}: {error}"))?;
+        let line = line.ok_or_else(|| format!("the floor ended after {what}"))?;
+        line.trim().parse().map_err(|_| format!("the floor said {line:?} after {what}").into())
     }
 }
 

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::io::BufRead as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -16,8 +16,9 @@ use std::time::Duration;
 use io_uring::types::{DestinationSlot, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, types};
 
+use super::cost::ANNOUNCE;
 use crate::relay_process::rings_for;
-use crate::{MAGIC, Outcome, os};
+use crate::{MAGIC, Outcome, os, setup};
 
 /// Accepts outstanding per ring, and sends submitted at a time (io_uring facts: 16 to 64 are cheapest).
 const BATCH: u32 = 64;
@@ -25,6 +26,9 @@ const BATCH: u32 = 64;
 const LOOK: Duration = Duration::from_millis(20);
 /// User data of accepts; sends have 0.
 const ACCEPT: u64 = 1;
+
+/// What a ring says after it has sent to all, nanoseconds of CPU, or when it ends: why.
+type Spent = Result<u64, String>;
 
 #[derive(clap::Args, Debug)]
 pub(in crate::command) struct Args {
@@ -49,7 +53,8 @@ pub(in crate::command) fn run(args: Args) -> Outcome {
             ready.wait();
             let result = ring.and_then(|mut ring| ring.serve(&count, &receiver, &told));
             if let Err(error) = result {
-                eprintln!("breakwater-bench: a ring of the floor: {error}");
+                // When nobody listens any more, the process is about to end.
+                let _ = told.send(Err(format!("a ring of the floor: {error}")));
             }
         });
     }
@@ -58,23 +63,38 @@ pub(in crate::command) fn run(args: Args) -> Outcome {
     println!("{address}");
     for line in std::io::stdin().lock().lines() {
         match line?.as_str() {
-            "count" => println!("{}", count.load(Ordering::Acquire)),
-            "send" => {
-                for sender in &senders {
-                    sender.send(()).map_err(|_| "a ring of the floor has ended")?;
+            "count" => {
+                // Nothing has been asked, so what a ring has said is why it ended.
+                if let Ok(ended) = results.try_recv() {
+                    ended?;
                 }
-                let spent: Vec<u64> = results.iter().take(senders.len()).collect();
-                println!("{}", spent.iter().sum::<u64>());
+                println!("{}", count.load(Ordering::Acquire));
             }
+            "send" => println!("{}", send(&senders, &results)?),
             other => return Err(format!("{other:?} is neither count nor send").into()),
         }
     }
     Ok(())
 }
 
+/// Has every ring send to all its connections; nanoseconds of CPU in all.
+fn send(rings: &[SyncSender<()>], results: &Receiver<Spent>) -> Outcome<u64> {
+    for ring in rings {
+        if ring.send(()).is_err() {
+            // It has ended; why is among the results, and ends this below.
+            break;
+        }
+    }
+    let mut spent = 0;
+    for _ in rings {
+        spent += results.recv_timeout(ANNOUNCE).map_err(|_| "a ring of the floor does not send")??;
+    }
+    Ok(spent)
+}
+
 struct Holder {
     ring: IoUring,
-    listener: socket2::Socket,
+    listener: TcpListener,
     conns: Vec<u32>,
     accepting: u32,
     sending: u32,
@@ -83,18 +103,7 @@ struct Holder {
 
 impl Holder {
     fn open(address: SocketAddr, most: u32) -> Outcome<Holder> {
-        let ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_submit_all()
-            .setup_cqsize(4_096)
-            .build(256)?;
-        ring.submitter().register_files_sparse(most)?;
-        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-        listener.set_reuse_port(true)?;
-        listener.set_tcp_nodelay(true)?;
-        listener.bind(&address.into())?;
-        listener.listen(4_096)?;
+        let (ring, listener) = (setup::ring(256, 4_096, most)?, setup::shared_listener(address)?);
         Ok(Holder {
             ring,
             listener,
@@ -105,7 +114,7 @@ impl Holder {
         })
     }
 
-    fn serve(&mut self, count: &AtomicU64, commands: &Receiver<()>, told: &SyncSender<u64>) -> Outcome {
+    fn serve(&mut self, count: &AtomicU64, commands: &Receiver<()>, told: &SyncSender<Spent>) -> Outcome {
         loop {
             self.accept_more()?;
             let look = Timespec::from(LOOK);
@@ -120,7 +129,7 @@ impl Holder {
                     let before = os::thread_cpu();
                     self.send_all(count)?;
                     let spent = os::thread_cpu().saturating_sub(before);
-                    if told.send(spent.as_nanos() as u64).is_err() {
+                    if told.send(Ok(spent.as_nanos() as u64)).is_err() {
                         return Ok(());
                     }
                 }

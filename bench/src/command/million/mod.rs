@@ -18,15 +18,13 @@ mod hold;
 mod phases;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use breakwater::control::duration;
 use serde_json::json;
 
 use super::Common;
-use crate::rig::scenario;
-use crate::{Outcome, report};
+use crate::{Outcome, report, stop};
 
 pub(super) use hold::{Args as HoldArgs, run as hold};
 
@@ -71,20 +69,12 @@ pub(super) struct Args {
     common: Common,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    scenario::duration(text).ok_or_else(|| "expected a duration, as 60s, 500ms or 5m".to_string())
-}
-
 pub(super) fn run(mut args: Args) -> Outcome {
     if args.common.tiny {
         (args.clients, args.small, args.blocks, args.txs) = (300, 100, 4, 20);
         (args.ping_every, args.churn, args.churn_for) = (Duration::from_secs(1), 0.2, Duration::from_secs(2));
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
-        signal_hook::flag::register(signal, stop.clone())?;
-    }
+    let stop = stop::on_signal()?;
     let workload = json!({
         "clients": args.clients, "small": args.small, "blocks": args.blocks, "txs": args.txs,
         "ping_every_s": args.ping_every.as_secs_f64(), "churn": args.churn, "churn_s": args.churn_for.as_secs_f64(),
@@ -98,7 +88,13 @@ pub(super) fn run(mut args: Args) -> Outcome {
             Some((cost::floor(args.small, rounds, &stop)?, cost::relay(args.small, rounds, &stop)?))
         }
     };
-    let big = phases::run(&args, &stop)?;
+    let (big, ended) = phases::run(&args, &stop)?;
+    if let Err(error) = ended {
+        // What was measured before the end is worth a look, and no record.
+        verdicts(&mut report, &args, &big, None);
+        report.print();
+        return Err(error);
+    }
     let floor = match args.no_floor {
         true => None,
         false => {
@@ -107,7 +103,7 @@ pub(super) fn run(mut args: Args) -> Outcome {
         }
     };
     verdicts(&mut report, &args, &big, small.zip(floor));
-    report.finish(args.common.record)
+    report.finish(args.common)
 }
 
 /// Progress, for people who wait.
@@ -153,9 +149,19 @@ fn verdicts(report: &mut report::Report, args: &Args, big: &phases::Big, costs: 
     );
     report.number("pings", "pings answered", big.pongs as f64, "");
     report.number("fanout_s", "block: from the node to the last client, median", big.fanout, "s");
-    report.number("txs_heard", "transactions heard, per client", big.txs_heard as f64 / clients, "");
-    report.number("churned", "connections that left and came back", big.churned as f64, "");
-    let grown = (big.rss_full - big.rss_start).max(1.0);
+    report.number("txs_heard", "transactions heard, per client", big.txs_heard / clients, "");
+    report.bound(
+        "txs_missing",
+        "announcements of transactions that did not come",
+        big.txs_missing,
+        0.0,
+        false,
+    );
+    report.number("churned", "connections that left and came back", big.churned, "");
+    report.bound("not_ready", "clients not ready after the churn", big.not_ready, 0.0, false);
+    report.bound("behind", "clients behind the newest block after the churn", big.behind, 0.0, false);
+    // Not below one byte: a few clients may fit into what is there already.
+    let grown = if big.rss_full.is_nan() { f64::NAN } else { (big.rss_full - big.rss_start).max(1.0) };
     let remains = (big.rss_drained - big.rss_start) / grown;
     report.number("rss_start", "relay: VmRSS before the first client", big.rss_start / 1e6, "MB");
     report.number("rss_full", "relay: VmRSS with all clients", big.rss_full / 1e6, "MB");

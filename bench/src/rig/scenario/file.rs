@@ -23,9 +23,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bitcoin::ScriptBuf;
+use breakwater::control::duration::{EXPECTED, duration};
 use toml::{Table, Value};
 
-use super::{Part, ScenarioError, Wish, duration, part, unknown_behaviour};
+use super::{Part, ScenarioError, Wish, part, unknown_behaviour};
 use crate::rig::behaviour;
 
 /// Keys of the file.
@@ -47,7 +49,7 @@ const KEYS: [&str; 15] = [
     "behaviour",
 ];
 /// Keys of a `[[behaviour]]`.
-const PART_KEYS: [&str; 5] = ["name", "share", "every", "rate", "bytes"];
+const PART_KEYS: [&str; 9] = ["name", "share", "every", "rate", "bytes", "nth", "start", "watch", "once"];
 
 /// Reads a scenario file.
 ///
@@ -119,9 +121,12 @@ fn one_part(value: &Value) -> Result<Part, ScenarioError> {
     part.options.rate = positive("rate")?.unwrap_or(0.0);
     let every = keys.duration("every")?.unwrap_or(Duration::ZERO);
     part.options.every_us = u64::try_from(every.as_micros()).unwrap_or(u64::MAX);
-    let bytes = keys.integer("bytes")?.unwrap_or(0);
-    part.options.bytes = u32::try_from(bytes)
-        .map_err(|_| ScenarioError::value("behaviour.bytes", bytes, "a number below 2^32"))?;
+    part.options.bytes = keys.small("bytes", 0)?.unwrap_or(0);
+    // 0 stands for the behaviour's own: who writes it means something else.
+    part.options.nth = keys.small("nth", 1)?.unwrap_or(0);
+    part.options.start = keys.small("start", 0)?.unwrap_or(0);
+    part.options.watch = keys.scripts("watch")?.into();
+    part.options.once = keys.truth("once")?.unwrap_or(false);
     Ok(part)
 }
 
@@ -167,6 +172,25 @@ impl Keys<'_> {
         self.get(key, "a whole number not below 0", |value| u64::try_from(value.as_integer()?).ok())
     }
 
+    fn small(&self, key: &str, least: u32) -> Result<Option<u32>, ScenarioError> {
+        self.get(key, &format!("a whole number from {least} to {}", u32::MAX), |value| {
+            u32::try_from(value.as_integer()?).ok().filter(|number| *number >= least)
+        })
+    }
+
+    fn truth(&self, key: &str) -> Result<Option<bool>, ScenarioError> {
+        self.get(key, "true or false", Value::as_bool)
+    }
+
+    fn scripts(&self, key: &str) -> Result<Vec<Vec<u8>>, ScenarioError> {
+        let script = |value: &Value| {
+            let script = ScriptBuf::from_hex(value.as_str()?).ok()?;
+            (!script.is_empty()).then(|| script.into_bytes())
+        };
+        let list = |value: &Value| value.as_array()?.iter().map(script).collect::<Option<Vec<_>>>();
+        Ok(self.get(key, "a list of output scripts, hexadecimal", list)?.unwrap_or_default())
+    }
+
     fn number(&self, key: &str) -> Result<Option<f64>, ScenarioError> {
         let number = |value: &Value| {
             value.as_float().or_else(|| value.as_integer().map(|n| n as f64)).filter(|n| n.is_finite())
@@ -175,9 +199,9 @@ impl Keys<'_> {
     }
 
     fn duration(&self, key: &str) -> Result<Option<Duration>, ScenarioError> {
-        self.get(key, "a duration, as \"5s\", \"500ms\" or \"2m\"", |value| match value {
+        self.get(key, EXPECTED, |value| match value {
             Value::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
-            other => duration(other.as_str()?),
+            other => duration(other.as_str()?).ok(),
         })
     }
 }

@@ -343,17 +343,3 @@ fn resolve(key: &str, names: &[String]) -> Result<Vec<SocketAddr>, ScenarioError
     };
     names.iter().map(one).collect()
 }
-
-/// `5s`, `500ms`, `2m`, `1h`, or a number of seconds.
-pub fn duration(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number = digits.parse::<f64>().ok().filter(|n| n.is_finite() && (0.0..1e9).contains(n))?;
-    let unit = match &text[digits.len()..] {
-        "ms" => 1e-3,
-        "s" | "" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        _ => return None,
-    };
-    Some(Duration::from_secs_f64(number * unit))
-}

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{ScenarioError, duration};
+use breakwater::control::duration;
+
+use super::ScenarioError;
 
 /// The ramp.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,7 +38,7 @@ impl Ramp {
         }
         let (clients, every) = text.split_once('@').ok_or_else(bad)?;
         let clients = clients.parse::<u32>().ok().filter(|n| *n > 0).ok_or_else(bad)?;
-        Ok(Ramp::Steps { clients, every: duration(every).ok_or_else(bad)? })
+        Ok(Ramp::Steps { clients, every: duration(every).map_err(|_| bad())? })
     }
 
     /// When client `number` (from 0) begins, after the start of the run.

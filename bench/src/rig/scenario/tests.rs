@@ -34,12 +34,32 @@ fn each_error_names_its_key_and_value() {
         ("[[behaviour]]\nname = \"idel\"", &["`behaviour`", "idel", "idle"]),
         ("[[behaviour]]\nname = \"idle\"\nshares = 1", &["`behaviour.shares`", "`share`"]),
         ("[[behaviour]]\nname = \"idle\"\nshare = -1", &["`behaviour.share`", "-1"]),
+        ("[[behaviour]]\nname = \"wallet\"\nnth = 0", &["`behaviour.nth`", "0", "from 1 to"]),
+        ("[[behaviour]]\nname = \"wallet\"\nstart = -1", &["`behaviour.start`", "-1", "from 0 to"]),
+        ("[[behaviour]]\nname = \"wallet\"\nwatch = \"51\"", &["`behaviour.watch`", "51", "a list of"]),
+        ("[[behaviour]]\nname = \"wallet\"\nwatch = [\"5\"]", &["`behaviour.watch`", "hexadecimal"]),
+        ("[[behaviour]]\nname = \"wallet\"\nwatch = [\"\"]", &["`behaviour.watch`", "hexadecimal"]),
+        ("[[behaviour]]\nname = \"ibd\"\nonce = 1", &["`behaviour.once`", "1", "true or false"]),
+        (
+            "[[behaviour]]\nname = \"slow\"\nbytes = 4294967296",
+            &["`behaviour.bytes`", "4294967296", "to 4294967295"],
+        ),
         ("clients = ", &["line 1"]),
     ] {
         let said = error(text);
         assert!(!said.contains('\n'), "{said}");
         parts.iter().for_each(|part| assert!(said.contains(part), "{text:?}: {said:?} lacks {part:?}"));
     }
+}
+
+#[test]
+fn every_option_of_a_behaviour_has_a_key() {
+    let text = "[[behaviour]]\nname = \"wallet\"\nevery = \"1.5s\"\nrate = 2.5\nbytes = 7\nnth = 4294967295\nstart = 100\n\
+                watch = [\"51\", \"0014ab\"]\nonce = true";
+    let behaviour::Options { every_us, rate, bytes, nth, start, watch, once } =
+        file::wish(text).unwrap().parts.remove(0).options;
+    assert_eq!((every_us, rate, bytes, nth, start, once), (1_500_000, 2.5, 7, u32::MAX, 100, true));
+    assert_eq!(watch[..], [vec![0x51], vec![0x00, 0x14, 0xab]]);
 }
 
 #[test]
