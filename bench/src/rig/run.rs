@@ -199,7 +199,7 @@ impl Run {
                 .filter(|_| scenario.targets.iter().all(|at| at.ip().is_loopback())),
             clients: open,
         });
-        let linked = self.watch.as_ref().is_some_and(Watch::was_linked);
+        let linked = self.watch.as_ref().is_some_and(Watch::stayed_linked);
         Results {
             asked: self.asked(rings),
             behaviours: behaviours
