@@ -183,6 +183,11 @@ fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
         std::fs::create_dir_all(folder)
             .map_err(|error| format!("report folder {}: {error}", folder.display()))?;
     }
+    if let Some(pid) = args.target_pid
+        && !std::path::Path::new(&format!("/proc/{pid}")).exists()
+    {
+        return Err(format!("--target-pid is {pid}, expected a process of this host").into());
+    }
     let stop = stop::on_signal()?;
     let hold = scenario.duration;
     let patience = scenario.ramp.start_of(scenario.clients) + 2 * scenario.handshake_timeout;
@@ -199,6 +204,11 @@ fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
     let (results, ended) = run.finish();
     view.end();
     print!("{}", report::table::text(&results));
+    if args.watch.is_some() && results.origin != "node" {
+        println!(
+            "the node to be watched was not there all the time: announcements count from the first client that heard"
+        );
+    }
     if let Some(folder) = &args.report {
         report::write(folder, &results)?;
         println!("report: {}", folder.join("report.html").display());

@@ -13,7 +13,7 @@ use super::engine::{Engine, Shared};
 use super::measure::{Levels, Tally};
 use super::report::{Asked, MAX_SAMPLES, Measured, Results, Sample, TargetUse};
 use super::scenario::Scenario;
-use super::target::{self, Process, Use};
+use super::target::{self, Processes, Use};
 use super::watch::Watch;
 use crate::machine::Machine;
 use crate::{Outcome, os};
@@ -35,7 +35,7 @@ pub struct Run {
     totals: Vec<Tally>,
     levels: Levels,
     samples: Samples,
-    target: Option<Process>,
+    target: Option<Processes>,
     before: Before,
     /// When the ramp was complete, and what the target had used by then.
     ramp: Option<(Duration, Use)>,
@@ -61,10 +61,12 @@ impl Run {
     /// See [`Engine::start`].
     pub fn start(scenario: Scenario, shared: Arc<Shared>, pid: Option<u32>) -> Outcome<Run> {
         let (scenario, machine) = (Arc::new(scenario), Machine::read());
-        let found = || scenario.targets.iter().find_map(|at| Process::listening(*at));
-        let target = pid.map(|pid| Process { pid }).or_else(found);
+        let target = match pid {
+            Some(pid) => Some(Processes::of([pid])),
+            None => Processes::listening(&scenario.targets),
+        };
         let before = Before {
-            target: target.and_then(Process::read).unwrap_or_default(),
+            target: target.as_ref().map(Processes::read).unwrap_or_default(),
             kernel: target::kernel_bytes().unwrap_or(0),
             rig_rss: own_rss(),
         };
@@ -189,8 +191,8 @@ impl Run {
         let scenario = &self.scenario;
         let behaviours = scenario.parts.iter().zip(&scenario.counts).zip(&self.totals);
         let (full, kernel, open) = self.full.unwrap_or_default();
-        let target = self.target.map(|process| TargetUse {
-            pid: process.pid,
+        let target = self.target.as_ref().map(|processes| TargetUse {
+            pid: processes.pids().next().unwrap_or(0),
             cpu: last.cpu.saturating_sub(self.before.target.cpu),
             cpu_after_ramp: self.ramp.map_or(Duration::ZERO, |(_, used)| last.cpu.saturating_sub(used.cpu)),
             rss_before: self.before.target.rss,
@@ -276,9 +278,9 @@ impl Run {
         self.levels
     }
 
-    /// What the target has used so far; zero when it is unknown or gone.
+    /// What the target has used so far; zero when it is unknown. When it is gone, what it was last seen to use.
     pub fn target_use(&self) -> Use {
-        self.target.and_then(Process::read).unwrap_or_default()
+        self.target.as_ref().map(Processes::read).unwrap_or_default()
     }
 }
 

@@ -77,6 +77,17 @@ fn a_target_that_refuses_is_counted_and_the_run_ends_early() {
 }
 
 #[test]
+fn sources_that_are_not_this_hosts_are_refusals_with_their_reason() {
+    let world = World::start();
+    let (status, report) = Rig::new(&world.relay())
+        .args(&["--clients", "10", "--ramp", "all", "--for", "300s", "--sources", "10.99.0.0/24"])
+        .start()
+        .end();
+    assert_eq!(status, Some(3));
+    assert_eq!(report["clients"]["refused"]["no source address or port left"], 10, "{report:#}");
+}
+
+#[test]
 fn a_target_that_dies_is_counted_and_the_run_ends_early() {
     let mut world = World::start();
     let run = Rig::new(&world.relay()).args(&["--clients", "60", "--ramp", "all", "--for", "300s"]).start();

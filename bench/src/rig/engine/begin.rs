@@ -73,6 +73,9 @@ impl Worker<'_> {
         let errno = self.failed.iter().position(|(failed, _)| *failed == slot);
         let errno = errno.and_then(|at| self.failed.remove(at)).map_or(-result, |(_, errno)| errno);
         let entry = &mut self.slots[slot as usize];
+        if entry.state != State::Connecting {
+            return Ok(());
+        }
         entry.with_kernel -= 1;
         let due = Instant(std::mem::replace(&mut entry.wake, u64::MAX));
         let tally = &mut self.tallies[usize::from(entry.part)];

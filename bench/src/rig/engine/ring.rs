@@ -37,7 +37,7 @@ const RECEIVE: u64 = 2 << 32;
 const SEND: u64 = 3 << 32;
 const CLOSE: u64 = 4 << 32;
 const WAKE: u64 = 5 << 32;
-/// Links of a chain before its last; seen only when they fail, and then the last fails, too.
+/// Links of a chain before its last; seen only when they fail, and then nothing is seen of the last.
 const LINK: u64 = 6 << 32;
 /// Cancellations; what they cancel answers for itself.
 const CANCEL: u64 = 7 << 32;
@@ -47,7 +47,7 @@ const END: u64 = 8 << 32;
 /// Something has happened to a slot.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
-    /// A link of its connect chain failed with this errno; `Connected` follows.
+    /// A link of its connect chain failed with this errno; the kernel says nothing of the rest.
     Failed { slot: u32, errno: i32 },
     /// Its connect is over: 0 or -errno.
     Connected { slot: u32, result: i32 },

@@ -24,7 +24,8 @@ impl Worker<'_> {
             self.now = self.shared.now();
             for event in &events {
                 match *event {
-                    Event::Failed { slot, errno } => self.failed.push_back((slot, errno)),
+                    // The rest of the chain is cancelled without a word (CQE_SKIP_SUCCESS).
+                    Event::Failed { slot, errno } => self.connected(slot, -errno)?,
                     Event::Connected { slot, result } => self.connected(slot, result)?,
                     Event::Received { slot, result, buffer, more, filling } => {
                         let alive = self.received(slot, result, buffer, more)?;

@@ -70,7 +70,7 @@ pub(super) struct Worker<'a> {
     pub(super) begun: u32,
     /// Connections neither ready nor over.
     pub(super) in_flight: u32,
-    /// The first errno of connect chains that failed before the connect.
+    /// Connects that were given up, and why.
     pub(super) failed: VecDeque<(u32, i32)>,
     pub(super) levels: Levels,
     pub(super) pings: Pace,

@@ -124,7 +124,7 @@ pub struct Measured {
 /// What the target used, read from /proc.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TargetUse {
-    /// Its process.
+    /// Its process; the first of several.
     pub pid: u32,
     /// CPU time during the run, user and system of all its threads.
     pub cpu: Duration,

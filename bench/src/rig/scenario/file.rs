@@ -141,8 +141,16 @@ impl Keys<'_> {
     fn check(&self, known: &[&str]) -> Result<(), ScenarioError> {
         let Some(key) = self.table.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
         let near = |name: &&&str| strsim::jaro_winkler(name, key) > 0.7;
+        if key == "for" {
+            // The flag's name.
+            return Err(self.unknown(key, ", did you mean `duration`?"));
+        }
         let hint = known.iter().find(near).map_or(String::new(), |name| format!(", did you mean `{name}`?"));
-        Err(ScenarioError::UnknownKey { key: one_line(&format!("{}{key}", self.within)), hint })
+        Err(self.unknown(key, &hint))
+    }
+
+    fn unknown(&self, key: &str, hint: &str) -> ScenarioError {
+        ScenarioError::UnknownKey { key: one_line(&format!("{}{key}", self.within)), hint: hint.to_string() }
     }
 
     fn get<T>(

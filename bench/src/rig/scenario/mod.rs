@@ -201,7 +201,9 @@ impl Scenario {
             Some(at) => resolve("watch", std::slice::from_ref(at))?.first().copied(),
             None => None,
         };
-        let clients = wish.clients.unwrap_or(0);
+        let Some(clients) = wish.clients else {
+            return Err(bad("clients", "missing", "a whole number (flag --clients)"));
+        };
         let clients =
             u32::try_from(clients).ok().filter(|n| (1..=MAX_CLIENTS).contains(n)).ok_or_else(|| {
                 bad("clients", clients, format!("a whole number from 1 to {MAX_CLIENTS} (flag --clients)"))
