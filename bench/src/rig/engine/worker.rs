@@ -56,6 +56,7 @@ pub(super) struct Worker<'a> {
     pub(super) rng: SmallRng,
     /// Scratch: what a client says while it is being called.
     pub(super) out: Vec<u8>,
+    #[allow(clippy::vec_box)] // Handed to slots as boxes: no allocation per send.
     pub(super) spare: Vec<Box<Sending>>,
     pub(super) timers: Due,
     /// Slots whose receive found no buffer.
