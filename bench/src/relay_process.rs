@@ -10,7 +10,7 @@ use crate::{Outcome, os};
 
 /// Part of the log line with which the relay says that clients may come.
 pub(crate) const READY: &str = "event=ready";
-/// Longest time from the start to [`READY`]: a busy host, many shards.
+/// Longest time from the start to `READY`: a busy host, many shards.
 pub const START: Duration = Duration::from_secs(120);
 
 /// Descriptors of the process left to everything but clients.

@@ -1,7 +1,7 @@
 //! What the target uses, read from /proc when it runs on this host: CPU, resident memory, kernel memory of its sockets.
 //!
 //! The kernel does not say whose slab an object is. So the growth of the whole host's slab and socket buffers per connection is
-//! taken, less what only the rig's side has ([`OWN_RECEIVE`]), and halved: both ends of a connection are the same kind of
+//! taken, less what only the rig's side has (`OWN_RECEIVE`), and halved: both ends of a connection are the same kind of
 //! socket. That holds on loopback, while nothing else on the host opens connections; elsewhere it says nothing.
 
 use std::cell::Cell;
