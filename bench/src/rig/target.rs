@@ -34,11 +34,6 @@ pub struct Use {
 }
 
 impl Process {
-    /// The process that listens on this address, when it is on this host and may be seen.
-    pub fn listening(at: SocketAddr) -> Option<Process> {
-        listening(at).into_iter().next()
-    }
-
     /// Now; `None` when it is gone.
     pub fn read(self) -> Option<Use> {
         let (_, rss) = os::resident(self.pid)?;
