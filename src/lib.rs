@@ -9,6 +9,7 @@
 //!   base        limits (every number), ids, time, why a connection ended
 //!   io          Op, Done, Kernel; File, Disk: the kernel boundary, made of data
 //!   wire        bytes <-> messages
+//!   transport   plain, BIP324, TLS: stream bytes <-> wire bytes
 //!   feed        announcement logs and cursors, the shards' picture of the chain, seen-sets
 //!   admission   who gets in (limits only, so far)
 //!   client      one client, sans-IO: handshake, what it may ask, what it is told
@@ -28,10 +29,11 @@
 //!   base <- io
 //!   base <- admission
 //!   base <- wire <- feed
-//!   base, io, wire, feed <- link
+//!   wire <- transport <- client
+//!   base, io, wire, transport, feed <- link
 //!   link <- ring
-//!   wire <- client
-//!   feed <- stub <- stub_host
+//!   feed <- stub
+//!   transport, stub <- stub_host
 //!   admission, client, link <- shard
 //!   link <- hub
 //!   everything <- control <- cli
@@ -52,4 +54,5 @@ pub mod ring;
 pub mod shard;
 pub mod stub;
 pub mod stub_host;
+pub mod transport;
 pub mod wire;

@@ -72,6 +72,28 @@ ends! {
     TooDeep = "too_deep", Peer;
     /// getblocktxn names a transaction index that the block does not have (BIP152).
     BadBlockTxn = "bad_blocktxn", Peer;
+    /// The first bytes are no TLS record, or no ClientHello that can be read.
+    NotTls = "not_tls", Peer;
+    /// The client offers no TLS 1.3; answered by the alert protocol_version.
+    TlsVersion = "tls_version", Peer;
+    /// The TLS handshake failed for another reason: no common suite, a bad certificate, a message out of order.
+    TlsHandshake = "tls_handshake", Peer;
+    /// The client ended the TLS session by an alert of its own.
+    TlsAlert = "tls_alert", Peer;
+    /// A record that does not authenticate (bad_record_mac): corrupted, replayed, reordered or cut.
+    TlsBadRecord = "tls_bad_record", Peer;
+    /// A record longer than TLS 1.3 allows (record_overflow).
+    TlsOverflow = "tls_overflow", Peer;
+    /// A record or handshake message that does not belong there (unexpected_message, decode_error, illegal_parameter).
+    TlsUnexpected = "tls_unexpected", Peer;
+    /// Too many records under one key, or too many key updates or empty records in a row.
+    TlsLimit = "tls_limit", Peer;
+    /// The stream closed without close_notify: it may have been cut.
+    NoCloseNotify = "no_close_notify", Left;
+    /// The garbage of a BIP324 handshake has no terminator within 4,111 bytes.
+    V2Garbage = "v2_garbage", Peer;
+    /// A BIP324 packet that does not authenticate.
+    V2BadPacket = "v2_bad_packet", Peer;
     /// No room in the shard's table.
     Full = "full", Limit;
     /// More connections from the address than `max_per_address`.
@@ -80,6 +102,8 @@ ends! {
     HandshakeEvicted = "handshake_evicted", Limit;
     /// A long message was being gathered while the shard's buffers were used up.
     NoBuffer = "no_buffer", Limit;
+    /// The TLS handshake or the key exchange of BIP324 did not complete in time.
+    TransportTimeout = "transport_timeout", Time;
     /// `verack` did not come within 60 s.
     HandshakeTimeout = "handshake_timeout", Time;
     /// No pong within 20 minutes of our ping.

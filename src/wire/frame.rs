@@ -68,6 +68,26 @@ pub enum Step<'a> {
     End(End),
 }
 
+/// How messages stand in a stream once its transport has been opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// v1 frames, on plain TCP or inside TLS.
+    V1(Magic),
+    /// The contents of BIP324 packets, each behind its length: 3 bytes little-endian, then the message type (one byte, or
+    /// zero and 12 bytes of name), then the payload. The transport has checked them, so there is no checksum.
+    V2,
+}
+
+impl Framing {
+    /// Looks at the front of a stream.
+    pub fn split(self, bytes: &[u8]) -> Step<'_> {
+        match self {
+            Framing::V1(magic) => split(magic, bytes),
+            Framing::V2 => super::v2::split(bytes),
+        }
+    }
+}
+
 /// First four bytes of the payload's double SHA-256.
 pub fn checksum(payload: &[u8]) -> [u8; 4] {
     let hash = super::sha256d(payload);

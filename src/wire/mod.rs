@@ -10,9 +10,10 @@ pub mod frame;
 pub mod message;
 pub mod read;
 pub mod tx;
+pub mod v2;
 pub mod write;
 
-pub use frame::{Command, Magic, Step, checksum, split};
+pub use frame::{Command, Framing, Magic, Step, checksum, split};
 pub use message::{HashList, HeaderList, Inv, InvKind, InvList, Message, Services, Version, parse};
 pub use read::{Reader, WireError};
 pub use tx::{BlockParts, OutPoint, Tx};
