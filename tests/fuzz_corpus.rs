@@ -99,7 +99,7 @@ macro_rules! replays {
     };
 }
 
-replays! { wire tx compact chain session config client }
+replays! { wire tx compact chain session config client v2_handshake v2_packets }
 
 // ---- seeds ---------------------------------------------------------------------------------------------
 
@@ -152,6 +152,17 @@ fn write_seeds() {
         greeting[0] = kind;
         save("session", name, &[&greeting[..], &whole[..400]].concat());
     }
+    for (name, head) in
+        [("initiator", [2, 255]), ("responder", [3, 255]), ("pieces", [3, 1]), ("patched", [2, 9])]
+    {
+        save("v2_handshake", name, &[&head[..], &[70, 0, if name == "patched" { 1 } else { 0 }]].concat());
+    }
+    save("v2_handshake", "garbage", &[&[1, 200], &vec![0x5a; 4_300][..]].concat());
+    save("v2_packets", "everything", &[&[255, 255, 0, 0, 0], &whole[..]].concat());
+    save("v2_packets", "pieces", &[&[3, 1, 0, 0, 0], &whole[..2_000]].concat());
+    save("v2_packets", "patched", &[&[200, 40, 90, 1, 8], &whole[..2_000]].concat());
+    let pings = messages[5].1.repeat(300);
+    save("v2_packets", "rekey", &[&[255, 255, 0, 0, 0], &pings[..]].concat());
     save("config", "default", breakwater::control::config::DEFAULT.as_bytes());
     let given = "network = \"regtest\"\nnodes = [\"127.0.0.1:18444\"]\nlisten = [\"[::1]:1\"]\nkeep = \"all\"\nshards = 2\n";
     save("config", "given", given.as_bytes());

@@ -2,7 +2,7 @@
 //!
 //! Every error names the key, the value and what was expected, in one line whatever the file holds.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -220,8 +220,13 @@ fn shards(asked: u64) -> usize {
 }
 
 fn is_host_port(text: &str) -> bool {
-    text.rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_host = match host.contains(':') {
+            true => host.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>().is_ok(),
+            false => !host.is_empty(),
+        };
+        is_host && port.parse::<u16>().is_ok_and(|p| p > 0)
+    })
 }
 
 /// The port a network's nodes listen on by default.

@@ -337,7 +337,7 @@ impl Driver<'_> {
         if let Err(end) = result {
             self.conns.remove(&link);
             self.tell(match end {
-                // A node of v1 that speaks first.
+                // A node of v1 that answers in its own way.
                 End::WrongMagic if !was_open => Input::NotV2 { link },
                 _ => Input::Closed { link, error: Some(format!("BIP324: {end}")) },
             });

@@ -52,6 +52,8 @@ pub struct World {
     pipes: BTreeMap<LinkId, (Pipe, Pipe)>,
     /// True exactly when the nodes know BIP324.
     pub v2: bool,
+    /// So many key exchanges get no answer all the same.
+    pub busy: u32,
     /// The oldest link of this node, its main one, carries no transactions to it any more.
     pub half_dead: Option<usize>,
     pub now: Instant,
@@ -111,6 +113,7 @@ impl World {
             links: BTreeMap::new(),
             pipes: BTreeMap::new(),
             v2: false,
+            busy: 0,
             half_dead: None,
             now: Instant(1),
             shard: Shard::default(),
@@ -276,7 +279,10 @@ impl World {
     fn hub_output(&mut self, output: Output) {
         let now = self.now;
         match output {
-            Output::Connect { link, v2: true, node } if !self.v2 && self.is_there(&node) => {
+            Output::Connect { link, v2: true, node }
+                if self.is_there(&node) && (!self.v2 || self.busy > 0) =>
+            {
+                self.busy = self.busy.saturating_sub(1);
                 self.give(Input::NotV2 { link });
             }
             Output::Connect { link, node, v2 } => {

@@ -104,6 +104,11 @@ impl Handshake {
             let rest = &mut input[used..];
             match self.awaits {
                 Await::Key => {
+                    // A node of v1 that takes our key for a bad message and says so (bcoin: reject), or that speaks first. A
+                    // key begins like this once in 2^32 times; the link is then made in v1.
+                    if self.role == Role::Initiator && rest.starts_with(&self.magic) {
+                        return Err(End::WrongMagic);
+                    }
                     let Some(theirs) = rest.first_chunk::<KEY>() else { return Ok((used, false)) };
                     self.exchange(*theirs, out)?;
                     used += KEY;

@@ -7,6 +7,7 @@
 //! - [`chain`]: trees of headers against a model of height and first seen
 //! - [`session`]: a node's side of a link
 //! - [`config`]: configuration files; every error is one line
+//! - [`v2_handshake`], [`v2_packets`]: BIP324, honest and changed on the way
 //! - [`client`]: a client's stream against the production shard on a scripted kernel
 //!
 //! Shared by `targets/` (libFuzzer) and `tests/fuzz_corpus.rs` (any compiler).
@@ -35,6 +36,10 @@ use breakwater::wire::{self, BlockParts, Command, Hash, Message, Step, Tx, check
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
+mod v2;
+
+pub use v2::{v2_handshake, v2_packets};
+
 #[path = "../../shard/rig.rs"]
 #[allow(dead_code)] // The shard's tests use the rest.
 pub mod rig;
@@ -54,6 +59,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("session", session),
     ("config", config),
     ("client", client),
+    ("v2_handshake", v2_handshake),
+    ("v2_packets", v2_packets),
 ];
 
 // ---- wire ----------------------------------------------------------------------------------------------

@@ -51,6 +51,20 @@ fn a_responder_is_silent_until_the_key_is_whole_and_then_says_all() {
 }
 
 #[test]
+fn an_initiator_knows_an_answer_in_v1() {
+    let reject = frame("reject", b"malformed");
+    let mut out = Vec::new();
+    for piece in [1, usize::MAX] {
+        let mut initiator = begin(Role::Initiator, MAGIC, &mut out);
+        let result = feed(&mut initiator, &mut reject.clone(), &mut Vec::new(), piece, &mut out);
+        assert_eq!(result.err(), Some(End::WrongMagic));
+    }
+    // To a responder the same bytes are a key: it has asked `first` before.
+    let mut responder = begin(Role::Responder, MAGIC, &mut out);
+    assert!(feed(&mut responder, &mut vec![1; 10], &mut Vec::new(), 1, &mut out).is_ok());
+}
+
+#[test]
 fn garbage_without_a_terminator_ends_with_byte_4111() {
     for piece in [1, 1_000, usize::MAX] {
         for (garbage, want) in
