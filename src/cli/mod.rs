@@ -258,12 +258,7 @@ fn show_plan(args: PlanArgs) -> Result<(), Failure> {
     }
     let mut config = load(args.config, flags)?;
     config.fit(run::file_limit()?);
-    let plan = plan::plan(
-        u64::from(config.max_clients),
-        config.shards as u64,
-        config.mempool_bytes as u64,
-        config.buffer_bytes as u64,
-    );
+    let plan = plan::plan(plan::Demand::new(&config, u64::from(config.max_clients)));
     print!("{}", plan.table());
     let (limit, each) = (run::file_limit()?, u64::from(config.clients_per_shard()));
     if each > limit {
