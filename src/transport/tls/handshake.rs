@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use aws_lc_rs::error::Unspecified;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, ServerConnectionData, UnbufferedServerConnection};
@@ -20,7 +21,8 @@ use rustls::{CommonState, HandshakeKind, InvalidMessage, PeerIncompatible};
 use super::alert::{self, Violation};
 use super::client::{Collect, Collector};
 use super::secrets::{Secrets, captured};
-use super::session::{ALERT, Extra, HEADER, Session};
+use super::session::{ALERT, Extra, HEADER, Session, record};
+use super::suite::{Keys, Suite};
 use crate::base::End;
 use crate::transport::{Role, Shake};
 
@@ -37,7 +39,7 @@ pub struct Handshake {
     fed: usize,
     /// Bytes used up so far.
     used: usize,
-    /// True exactly when something of ours has gone out: from then on alerts are rustls' alone, because they may have to be sealed.
+    /// True exactly when something of ours has gone out.
     spoken: bool,
 }
 
@@ -96,7 +98,8 @@ impl Handshake {
         let mut used = 0;
         loop {
             // One more record; the beginning of one is shown too, so that a wrong header is answered at once.
-            let rest = &mut input[used..];
+            let start = used;
+            let rest = &mut input[start..];
             let (end, whole) = record_end(rest, self.fed);
             if self.used + end > MAX_BYTES {
                 return self
@@ -116,7 +119,7 @@ impl Handshake {
                     used += self.fed;
                     return self.complete(used, out);
                 }
-                Turn::Failed(error) => return self.fail(&error, out),
+                Turn::Failed(error) => return self.fail(&error, &mut input[used..start + end], out),
                 Turn::Closed => return Shake::Failed(End::TlsAlert),
             }
         }
@@ -146,22 +149,44 @@ impl Handshake {
         (discard, turn)
     }
 
-    /// rustls says what to tell the peer; where it says nothing, we do.
-    fn fail(mut self: Box<Self>, error: &rustls::Error, out: &mut Vec<u8>) -> Shake<Handshake, Session> {
-        let spoken = self.spoken;
+    /// rustls says what to tell the peer; where it says nothing, we do. `input` is what the failed turn left.
+    fn fail(
+        mut self: Box<Self>,
+        error: &rustls::Error,
+        input: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Shake<Handshake, Session> {
+        let end = end_of(error, self.spoken);
         let before = out.len();
-        let _ = self.turn(&mut [], out);
-        let end = end_of(error, spoken);
+        // It gives what it has queued before it looks at the input again.
+        let _ = self.turn(input, out);
         if out.len() > before || matches!(error, rustls::Error::AlertReceived(_)) {
             return Shake::Failed(end);
         }
         self.refuse(Violation { end, alert: Some(alert::UNEXPECTED_MESSAGE) }, out)
     }
 
-    /// Ends with an alert of ours, in the clear; only while nothing of ours has gone out.
+    /// Ends with an alert of ours: in the clear while keys are not agreed upon, then under a server's first application key, which
+    /// is in use since its Finished. A client between ServerHello and Finished, whose key we do not have, says nothing.
     fn refuse(self: Box<Self>, violation: Violation, out: &mut Vec<u8>) -> Shake<Handshake, Session> {
-        if let Some(description) = violation.alert.filter(|_| !self.spoken) {
-            out.extend_from_slice(&[ALERT, 3, 3, 0, 2, 2, description]);
+        let Some(description) = violation.alert else { return Shake::Failed(violation.end) };
+        let suite = self.common().negotiated_cipher_suite().and_then(|suite| Suite::of(suite.suite()));
+        match (suite, &self.secrets, &self.side) {
+            (_, Some(secrets), Side::Server { .. }) => {
+                let before = out.len();
+                let sealed = suite.ok_or(Unspecified).and_then(|suite| {
+                    let mut keys = Keys::derived(suite, suite.secret(&secrets.server))?;
+                    let cipher = keys.cipher(suite)?;
+                    record(&mut keys, &cipher, ALERT, &[2, description], out)
+                });
+                if sealed.is_err() {
+                    out.truncate(before);
+                }
+            }
+            (None, None, _) | (_, None, Side::Server { .. }) => {
+                out.extend_from_slice(&[ALERT, 3, 3, 0, 2, 2, description]);
+            }
+            _ => {}
         }
         Shake::Failed(violation.end)
     }
@@ -242,8 +267,8 @@ fn attend(
     resumed: bool,
 ) -> Result<Box<Session>, End> {
     let (extracted, kernel) = connection.dangerous_into_kernel_connection().map_err(|_| End::TlsHandshake)?;
-    let extra =
-        collect.wanted(resumed).map(|tickets| Box::new(Extra::Collector(Collector::new(tickets, kernel))));
+    let collector = collect.wanted(resumed).map(|tickets| Box::new(Collector::new(tickets, kernel)));
+    let extra = collector.map(|collector| Box::new(Extra::Collector(collector)));
     Session::new(Role::Initiator, &extracted, secrets, resumed, extra).ok_or(End::TlsHandshake)
 }
 
