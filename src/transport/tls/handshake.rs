@@ -98,8 +98,7 @@ impl Handshake {
         let mut used = 0;
         loop {
             // One more record; the beginning of one is shown too, so that a wrong header is answered at once.
-            let start = used;
-            let rest = &mut input[start..];
+            let rest = &mut input[used..];
             let (end, whole) = record_end(rest, self.fed);
             if self.used + end > MAX_BYTES {
                 return self
@@ -119,7 +118,7 @@ impl Handshake {
                     used += self.fed;
                     return self.complete(used, out);
                 }
-                Turn::Failed(error) => return self.fail(&error, &mut input[used..start + end], out),
+                Turn::Failed(error) => return self.fail(&error, out),
                 Turn::Closed => return Shake::Failed(End::TlsAlert),
             }
         }
@@ -149,18 +148,14 @@ impl Handshake {
         (discard, turn)
     }
 
-    /// rustls says what to tell the peer; where it says nothing, we do. `input` is what the failed turn left.
-    fn fail(
-        mut self: Box<Self>,
-        error: &rustls::Error,
-        input: &mut [u8],
-        out: &mut Vec<u8>,
-    ) -> Shake<Handshake, Session> {
+    /// rustls says what to tell the peer; where it says nothing, we do.
+    fn fail(mut self: Box<Self>, error: &rustls::Error, out: &mut Vec<u8>) -> Shake<Handshake, Session> {
         let end = end_of(error, self.spoken);
-        let before = out.len();
-        // It gives what it has queued before it looks at the input again.
-        let _ = self.turn(input, out);
-        if out.len() > before || matches!(error, rustls::Error::AlertReceived(_)) {
+        let told = match &mut self.side {
+            Side::Server { connection, .. } => flush(connection, out),
+            Side::Client { connection, .. } => flush(connection, out),
+        };
+        if told || matches!(error, rustls::Error::AlertReceived(_)) {
             return Shake::Failed(end);
         }
         self.refuse(Violation { end, alert: Some(alert::UNEXPECTED_MESSAGE) }, out)
@@ -276,6 +271,8 @@ fn attend(
 trait Process {
     type Data;
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    /// True exactly when something is queued to be sent.
+    fn has_more(&self) -> bool;
 }
 
 impl Process for UnbufferedServerConnection {
@@ -283,12 +280,18 @@ impl Process for UnbufferedServerConnection {
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(input)
     }
+    fn has_more(&self) -> bool {
+        self.wants_write()
+    }
 }
 
 impl Process for UnbufferedClientConnection {
     type Data = ClientConnectionData;
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(input)
+    }
+    fn has_more(&self) -> bool {
+        self.wants_write()
     }
 }
 
@@ -316,6 +319,19 @@ fn drive<C: Process>(connection: &mut C, input: &mut [u8], out: &mut Vec<u8>) ->
         };
         return (done, turn);
     }
+}
+
+/// Takes what a failed connection has queued: what it had to say before, and the alert. While there is something it does not look at its
+/// input, which it must not see again: what failed once would fail otherwise the next time, or with a second alert.
+fn flush<C: Process>(connection: &mut C, out: &mut Vec<u8>) -> bool {
+    let before = out.len();
+    while connection.has_more() {
+        let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process(&mut []).state else { break };
+        if !append(out, |space| data.encode(space)) {
+            break;
+        }
+    }
+    out.len() > before
 }
 
 /// Makes room for what rustls has to say.
