@@ -1,5 +1,7 @@
 //! Connections end: by the client's wish, by the target, by the run's end; and what follows.
 
+use breakwater::base::End;
+
 use super::slot::{After, State};
 use super::worker::Worker;
 use crate::Outcome;
@@ -11,6 +13,7 @@ impl Worker<'_> {
         let entry = &self.slots[slot as usize];
         let again = entry.client.again_us();
         self.tallies[usize::from(entry.part)].counts.left += 1;
+        self.say_farewell(slot)?;
         self.close_for(slot, again)
     }
 
@@ -18,7 +21,21 @@ impl Worker<'_> {
     pub(super) fn leave(&mut self, slot: u32, after: After) -> Outcome {
         let entry = &self.slots[slot as usize];
         self.tallies[usize::from(entry.part)].counts.left += 1;
+        self.say_farewell(slot)?;
         self.close(slot, after)
+    }
+
+    /// close_notify, sent before the close that follows; not while something else is being sent, which the close cuts off.
+    fn say_farewell(&mut self, slot: u32) -> Outcome {
+        let entry = &mut self.slots[slot as usize];
+        if entry.state == State::Open
+            && entry.sending.is_none()
+            && let Some(aside) = &mut entry.aside
+        {
+            aside.crypt.farewell(&mut self.wire);
+            self.transmit(slot)?;
+        }
+        Ok(())
     }
 
     /// The target has ended the connection, or made it useless.
@@ -71,7 +88,9 @@ impl Worker<'_> {
         let after = if self.closing_since.is_some() { After::Over } else { after };
         entry.state = State::Closing(after);
         entry.with_kernel += 1;
-        entry.input = None;
+        if entry.aside.take().is_some_and(|aside| aside.crypt.is_shaking()) {
+            self.tallies[usize::from(entry.part)].counts.transport_failed += 1;
+        }
         entry.leaving = false;
         // Now, unless the caller says later.
         entry.wake = self.now.0;
@@ -100,6 +119,17 @@ impl Worker<'_> {
         entry.wake = u64::MAX;
         self.levels.over += 1;
         self.settled(slot);
+    }
+}
+
+/// Why a transport came to its end.
+pub(super) fn said(end: End) -> &'static str {
+    match end {
+        End::TlsAlert => "ended by the target with a TLS alert",
+        End::TlsHandshake => "the TLS handshake failed (certificate, name or message)",
+        End::NotTls => "what came is no TLS",
+        End::V2Garbage => "no BIP324 within 4,111 bytes",
+        other => other.label(),
     }
 }
 
