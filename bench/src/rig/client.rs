@@ -196,12 +196,15 @@ impl Client {
                         return (used, flow);
                     }
                 }
-                Step::Drop { .. } => {
-                    return (used, self.behaviour.unreadable(cx, "a message with a bad header"));
-                }
-                Step::End(_) => return (used, self.behaviour.unreadable(cx, "a stream that cannot be read")),
+                Step::Drop { .. } => return self.unreadable(cx, bytes, "a message with a bad header"),
+                Step::End(_) => return self.unreadable(cx, bytes, "a stream that cannot be read"),
             }
         }
+    }
+
+    /// Who goes on all the same throws away what came.
+    fn unreadable(&mut self, cx: &mut Context<'_>, bytes: &[u8], why: &'static str) -> (usize, Flow) {
+        (bytes.len(), self.behaviour.unreadable(cx, why))
     }
 
     /// Bytes needed from the front of an input that [`Client::received`] has not used up.

@@ -1,16 +1,20 @@
 //! How TLS handshakes begin: what is trusted, and whether a ticket is offered.
 
 use breakwater::base::End;
-use breakwater::transport::tls;
+use breakwater::transport::tls::{Client, ClientSetup, Handshake, Pem, Trust};
 use rand::Rng as _;
 use rand::rngs::SmallRng;
 
 use crate::Outcome;
 use crate::rig::scenario::Scenario;
 
-/// One for all workers of a run, a clone each.
-#[derive(Debug, Clone)]
+/// Tickets that a ring keeps, each offered again and again: a few, so that one which has gone stale is soon replaced.
+const TICKETS: usize = 4;
+
+/// One ring's.
+#[derive(Debug)]
 pub(super) struct Dialer {
+    client: Option<Client>,
     resume: f64,
 }
 
@@ -20,13 +24,21 @@ impl Dialer {
     /// # Errors
     /// The file of trusted certificates cannot be read, or the name is none.
     pub(super) fn new(scenario: &Scenario) -> Outcome<Dialer> {
-        let Some(tls) = &scenario.tls else { return Ok(Dialer { resume: 0.0 }) };
-        Ok(Dialer { resume: tls.resume })
+        let Some(tls) = &scenario.tls else { return Ok(Dialer { client: None, resume: 0.0 }) };
+        let setup = ClientSetup {
+            name: tls.name.clone(),
+            trust: tls.ca.clone().map_or(Trust::InsecureAnyCertificate, |ca| Trust::Roots(Pem::File(ca))),
+            alpn: false,
+            certificate: None,
+            tickets: if tls.resume > 0.0 { TICKETS } else { 0 },
+        };
+        Ok(Dialer { client: Some(Client::new(&setup)?), resume: tls.resume })
     }
 
     /// A handshake; its first bytes are appended to `out`.
-    pub(super) fn begin(&self, rng: &mut SmallRng, _out: &mut Vec<u8>) -> Result<Box<tls::Handshake>, End> {
-        let _resumes = rng.random::<f64>() < self.resume;
-        Err(End::TlsHandshake)
+    pub(super) fn begin(&self, rng: &mut SmallRng, out: &mut Vec<u8>) -> Result<Box<Handshake>, End> {
+        // There is one when any client speaks TLS.
+        let Some(client) = &self.client else { return Err(End::TlsHandshake) };
+        client.begin(rng.random::<f64>() < self.resume, out)
     }
 }

@@ -113,7 +113,8 @@ impl Engine {
     /// The kernel lacks something, or a ring or thread could not be had: one sentence.
     pub fn start(scenario: Arc<Scenario>, shared: Arc<Shared>) -> Outcome<Engine> {
         let workers = rings(&scenario)?;
-        let tls = dial::Dialer::new(&scenario)?;
+        // Each ring has its own; what is wrong with the files is known before the first.
+        drop(dial::Dialer::new(&scenario)?);
         let start = shared.now();
         let mut engine = Engine { shared, boards: Vec::new(), commands: Vec::new(), threads: Vec::new() };
         let (ready, started) = mpsc::sync_channel(workers as usize);
@@ -123,9 +124,9 @@ impl Engine {
             engine.boards.push(board.clone());
             engine.commands.push((sender, wake.clone()));
             let place = worker::Place { index, workers, start };
-            let (scenario, shared, tls) = (scenario.clone(), engine.shared.clone(), tls.clone());
+            let (scenario, shared) = (scenario.clone(), engine.shared.clone());
             let told = (wake, receiver, ready.clone());
-            let run = move || work(place, &scenario, &shared, &board, tls, &told);
+            let run = move || work(place, &scenario, &shared, &board, &told);
             engine.threads.push(std::thread::Builder::new().name(format!("rig-{index}")).spawn(run)?);
         }
         drop(ready);
@@ -239,10 +240,9 @@ fn work(
     scenario: &Scenario,
     shared: &Shared,
     board: &Board,
-    tls: dial::Dialer,
     (wake, commands, ready): &(Arc<Wake>, Receiver<Command>, SyncSender<Result<(), String>>),
 ) -> Outcome {
-    let mut worker = match worker::Worker::new(place, scenario, shared, board, tls) {
+    let mut worker = match worker::Worker::new(place, scenario, shared, board) {
         Ok(worker) => worker,
         Err(error) => {
             // Told through `ready`, or nobody listens any more.

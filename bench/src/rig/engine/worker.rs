@@ -102,7 +102,6 @@ impl<'a> Worker<'a> {
         scenario: &'a Scenario,
         shared: &'a Shared,
         board: &'a Board,
-        tls: Dialer,
     ) -> Outcome<Worker<'a>> {
         let numbers = (place.index..scenario.clients).step_by(place.workers as usize);
         let made = numbers.map(|number| {
@@ -124,7 +123,7 @@ impl<'a> Worker<'a> {
             rng: SmallRng::seed_from_u64(scenario.seed ^ u64::from(place.index) << 40),
             out: Vec::new(),
             wire: Vec::new(),
-            tls,
+            tls: Dialer::new(scenario)?,
             shaking: VecDeque::new(),
             spare: Vec::new(),
             timers: Due::default(),
