@@ -44,12 +44,19 @@ pub(crate) fn scenario(
 }
 
 impl Crowd {
-    /// Begins to connect them. The caller's thread is on `core` afterwards: threads begin where the one is that starts them.
+    /// Begins to connect them, on the load's core. The caller's thread is on `core` afterwards: threads begin where the one is
+    /// that starts them.
     pub(crate) fn start(scenario: Scenario, core: usize) -> Outcome<Crowd> {
         os::pin(LOAD_CORE);
+        let crowd = Crowd::start_anywhere(scenario);
+        os::pin(core);
+        crowd
+    }
+
+    /// The same on whatever core.
+    pub(crate) fn start_anywhere(scenario: Scenario) -> Outcome<Crowd> {
         let clients = scenario.clients;
         let engine = Engine::start(Arc::new(scenario), Shared::new(1, MAGIC))?;
-        os::pin(core);
         Ok(Crowd { engine, totals: vec![Tally::default()], levels: Levels::default(), clients })
     }
 

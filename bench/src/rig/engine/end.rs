@@ -2,6 +2,7 @@
 
 use breakwater::base::End;
 
+use super::aside::Crypt;
 use super::slot::{After, State};
 use super::worker::Worker;
 use crate::Outcome;
@@ -84,17 +85,25 @@ impl Worker<'_> {
             self.levels.ready -= u64::from(was_ready);
         }
         self.landed(slot);
+        self.forget_aside(slot);
         let entry = &mut self.slots[slot as usize];
         let after = if self.closing_since.is_some() { After::Over } else { after };
         entry.state = State::Closing(after);
         entry.with_kernel += 1;
-        if entry.aside.take().is_some_and(|aside| aside.crypt.is_shaking()) {
-            self.tallies[usize::from(entry.part)].counts.transport_failed += 1;
-        }
         entry.leaving = false;
         // Now, unless the caller says later.
         entry.wake = self.now.0;
         Ok(())
+    }
+
+    /// What is kept beside the client goes; a handshake that was not completed has failed.
+    fn forget_aside(&mut self, slot: u32) {
+        let entry = &mut self.slots[slot as usize];
+        let Some(aside) = entry.aside.take().filter(|aside| aside.crypt.is_shaking()) else { return };
+        self.tallies[usize::from(entry.part)].counts.transport_failed += 1;
+        if matches!(aside.crypt, Crypt::TlsBegins | Crypt::TlsShakes(_)) {
+            self.tls_ended();
+        }
     }
 
     /// Something of a slot that is being closed is back from the kernel.

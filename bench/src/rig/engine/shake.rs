@@ -35,12 +35,25 @@ impl Worker<'_> {
         }
     }
 
+    /// A TLS handshake has come to its end: those that waited for its ticket go on.
+    pub(super) fn tls_ended(&mut self) {
+        if self.tls.ended() {
+            self.shaking.extend(self.held.drain(..));
+        }
+    }
+
     /// Goes on with a few.
     pub(super) fn shake_some(&mut self) -> Outcome {
         for _ in 0..PER_TURN {
             let Some((slot, visit)) = self.shaking.pop_front() else { break };
             let entry = &mut self.slots[slot as usize];
             if entry.visit != visit || entry.state != State::Open || entry.leaving {
+                continue;
+            }
+            if let Some(Crypt::TlsBegins) = entry.aside.as_ref().map(|aside| &aside.crypt)
+                && self.tls.is_held()
+            {
+                self.held.push((slot, visit));
                 continue;
             }
             self.now = self.shared.now();
@@ -55,6 +68,7 @@ impl Worker<'_> {
         aside.is_queued = false;
         let magic = self.scenario.magic();
         let crypt = std::mem::replace(&mut aside.crypt, Crypt::Plain);
+        let is_tls = matches!(crypt, Crypt::TlsBegins | Crypt::TlsShakes(_));
         let (used, crypt) = match crypt {
             Crypt::TlsBegins => match self.tls.begin(&mut self.rng, &mut self.wire) {
                 Ok(handshake) => (0, Ok(Crypt::TlsShakes(handshake))),
@@ -91,11 +105,18 @@ impl Worker<'_> {
                 aside.crypt = crypt;
                 entry.aside = Some(aside);
                 self.transmit(slot)?;
-                if is_open { self.opened(slot) } else { Ok(()) }
+                if !is_open {
+                    return Ok(());
+                }
+                self.opened(slot)?;
+                if is_tls {
+                    self.tls_ended();
+                }
+                Ok(())
             }
             Err(end) => {
                 // Still a handshake, for the counters of its end.
-                aside.crypt = Crypt::TlsBegins;
+                aside.crypt = if is_tls { Crypt::TlsBegins } else { Crypt::V2Begins };
                 entry.aside = Some(aside);
                 // The alert, if there is one.
                 self.transmit(slot)?;

@@ -63,6 +63,8 @@ pub(super) struct Worker<'a> {
     pub(super) tls: Dialer,
     /// Handshakes of transports that are to go on: slot and visit.
     pub(super) shaking: VecDeque<(u32, u8)>,
+    /// Those that wait until there are tickets.
+    pub(super) held: Vec<(u32, u8)>,
     #[allow(clippy::vec_box)] // Handed to slots as boxes: no allocation per send.
     pub(super) spare: Vec<Box<Sending>>,
     pub(super) timers: Due,
@@ -125,6 +127,7 @@ impl<'a> Worker<'a> {
             wire: Vec::new(),
             tls: Dialer::new(scenario)?,
             shaking: VecDeque::new(),
+            held: Vec::new(),
             spare: Vec::new(),
             timers: Due::default(),
             sips: Due::default(),

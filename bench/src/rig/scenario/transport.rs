@@ -45,6 +45,14 @@ impl Transport {
     }
 }
 
+impl std::str::FromStr for Transport {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Transport, String> {
+        Transport::named(name).ok_or_else(|| format!("expected {EXPECTED}"))
+    }
+}
+
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
