@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use breakwater::transport::tls::{self, Pem, Setup};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 use crate::Outcome;
@@ -27,9 +29,49 @@ impl Certificate {
     pub fn make(folder: &Path) -> Outcome<Certificate> {
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.to_string()])?;
         fs::create_dir_all(folder)?;
-        let made = Certificate { chain: folder.join("chain.pem"), key: folder.join("key.pem") };
+        let made = Certificate::in_folder(folder);
         fs::write(&made.chain, cert.pem())?;
         fs::write(&made.key, signing_key.serialize_pem())?;
         Ok(made)
+    }
+
+    /// The one that was made in a folder.
+    pub(crate) fn in_folder(folder: &Path) -> Certificate {
+        Certificate { chain: folder.join("chain.pem"), key: folder.join("key.pem") }
+    }
+
+    /// A server that shows it.
+    ///
+    /// # Errors
+    /// The files cannot be read any more.
+    pub fn server(&self) -> Outcome<Arc<tls::Server>> {
+        let shown =
+            tls::Certificate { chain: Pem::File(self.chain.clone()), key: Pem::File(self.key.clone()) };
+        Ok(tls::Server::load(&Setup { certificates: vec![shown], ..Setup::default() }, None)?)
+    }
+}
+
+/// A certificate in a folder of its own under the temporary ones, which goes with its handle.
+#[derive(Debug)]
+pub(crate) struct Passing {
+    folder: PathBuf,
+    pub(crate) certificate: Certificate,
+}
+
+impl Passing {
+    /// Makes one; a process has one of each name.
+    pub(crate) fn make(name: &str) -> Outcome<Passing> {
+        let folder = std::env::temp_dir().join(format!("breakwater-{name}-{}", std::process::id()));
+        Ok(Passing { certificate: Certificate::make(&folder)?, folder })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }

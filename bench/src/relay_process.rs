@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::certificate::Certificate;
+use crate::certificate::Passing;
 use crate::lines::Lines;
 use crate::rig::scenario::Transport;
 use crate::{Outcome, os};
@@ -68,7 +68,7 @@ pub struct RelayProcess {
 #[derive(Debug)]
 struct Tls {
     address: SocketAddr,
-    certificate: Certificate,
+    certificate: Passing,
 }
 
 /// A port of 127.0.0.1 that nobody listens on.
@@ -101,9 +101,7 @@ impl RelayProcess {
     /// As [`RelayProcess::start`], or the certificate cannot be written.
     pub fn start_tls(program: &Path, nodes: &[SocketAddr], flags: &[&str]) -> Outcome<RelayProcess> {
         let address = free()?;
-        let folder =
-            std::env::temp_dir().join(format!("breakwater-tls-{}-{}", std::process::id(), address.port()));
-        let tls = Tls { address, certificate: Certificate::make(&folder)? };
+        let tls = Tls { address, certificate: Passing::make(&format!("tls-{}", address.port()))? };
         RelayProcess::started(program, nodes, flags, Some(tls))
     }
 
@@ -117,7 +115,7 @@ impl RelayProcess {
         let folder =
             std::env::temp_dir().join(format!("breakwater-bench-{}-{}", std::process::id(), address.port()));
         let mut command = command(program, nodes, address, &folder);
-        if let Some(Tls { address, certificate }) = &tls {
+        if let Some(Tls { address, certificate: Passing { certificate, .. } }) = &tls {
             command.args(["--tls-listen", &address.to_string()]);
             command.arg("--tls-certificate").arg(&certificate.chain).arg("--tls-key").arg(&certificate.key);
         }
@@ -157,7 +155,7 @@ impl RelayProcess {
 
     /// The certificate of the listener for TLS, PEM.
     pub fn certificate(&self) -> Option<&Path> {
-        self.tls.as_ref().map(|tls| tls.certificate.chain.as_path())
+        self.tls.as_ref().map(|tls| tls.certificate.certificate.chain.as_path())
     }
 
     /// Its process.
@@ -182,8 +180,5 @@ impl Drop for RelayProcess {
     fn drop(&mut self) {
         self.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
-        if let Some(folder) = self.certificate().and_then(Path::parent) {
-            let _ = std::fs::remove_dir_all(folder);
-        }
     }
 }

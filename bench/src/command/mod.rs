@@ -4,6 +4,7 @@ mod alloc;
 mod blocks;
 mod compare;
 mod fanout;
+mod fanout_sealed;
 mod floors;
 mod handshake;
 mod ibd;

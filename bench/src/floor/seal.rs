@@ -11,6 +11,9 @@ use crate::Outcome;
 /// Bytes of the tag, of each algorithm here.
 const TAG: usize = 16;
 
+/// Bytes of a packet's length in BIP324.
+const V2_HEAD: usize = 3;
+
 /// What a record is made of.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
@@ -34,7 +37,7 @@ impl Shape {
 
     /// A packet of BIP324 (length 3, header 1).
     pub(crate) fn v2() -> Shape {
-        Shape { algorithm: &CHACHA20_POLY1305, head: 3, extra: 1 }
+        Shape { algorithm: &CHACHA20_POLY1305, head: V2_HEAD, extra: 1 }
     }
 
     /// Bytes of a record with a message of this many.
@@ -67,6 +70,11 @@ impl Sealer {
             Ok(Key { key: LessSafeKey::new(key), iv: [number as u8; 12], count: 0 })
         };
         Ok(Sealer { shape, keys: (0..connections).map(one).collect::<Outcome<_>>()? })
+    }
+
+    /// True exactly when it seals packets of BIP324.
+    pub(crate) fn is_v2(&self) -> bool {
+        self.shape.head == V2_HEAD
     }
 
     /// Bytes of a record with this message.
