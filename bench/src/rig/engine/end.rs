@@ -27,7 +27,7 @@ impl Worker<'_> {
     }
 
     /// close_notify, sent before the close that follows; not while something else is being sent, which the close cuts off.
-    fn say_farewell(&mut self, slot: u32) -> Outcome {
+    pub(super) fn say_farewell(&mut self, slot: u32) -> Outcome {
         let entry = &mut self.slots[slot as usize];
         if entry.state == State::Open
             && entry.sending.is_none()

@@ -103,6 +103,10 @@ impl Worker<'_> {
                     _ => {}
                 }
                 aside.crypt = crypt;
+                if is_open && aside.input.is_empty() {
+                    // The room of the handshake's flights.
+                    aside.input = Vec::new();
+                }
                 entry.aside = Some(aside);
                 self.transmit(slot)?;
                 if !is_open {

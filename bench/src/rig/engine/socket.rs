@@ -255,6 +255,7 @@ impl Worker<'_> {
         self.note_ready(slot, was_ready);
         let goes_on = self.settle(slot, flow)?;
         if goes_on && closed {
+            self.say_farewell(slot)?;
             self.target_ended(slot, "closed by the target")?;
             return Ok(false);
         }
