@@ -148,3 +148,91 @@ impl Aside {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use breakwater::transport::{Role, Shake};
+    use breakwater::wire::{Step, write};
+    use rand::SeedableRng as _;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+    use crate::MAGIC;
+    use crate::rig::client::Client;
+
+    /// What a step of a handshake came to.
+    fn step(
+        handshake: Box<v2::Handshake>,
+        input: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<Box<v2::Session>, Box<v2::Handshake>> {
+        match handshake.step(input, out) {
+            Shake::More { handshake, used } => {
+                input.drain(..used);
+                Err(handshake)
+            }
+            Shake::Done { session, used } => {
+                input.drain(..used);
+                Ok(session)
+            }
+            Shake::Failed(end) => panic!("{end}"),
+        }
+    }
+
+    /// Both ends of BIP324: the one that seals, and an aside that opens.
+    fn pair() -> (Box<v2::Session>, Box<Aside>) {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let (mut to_us, mut to_them) = (Vec::new(), Vec::new());
+        let mut us = Err(v2::Handshake::new(Role::Initiator, MAGIC, &mut rng, &mut to_them));
+        let mut them = Err(v2::Handshake::new(Role::Responder, MAGIC, &mut rng, &mut to_us));
+        for _ in 0..10 {
+            them = them.or_else(|going| step(going, &mut to_them, &mut to_us));
+            us = us.or_else(|going| step(going, &mut to_us, &mut to_them));
+        }
+        (them.ok().unwrap(), Aside::new(Crypt::V2(us.ok().unwrap())))
+    }
+
+    #[test]
+    fn messages_come_whole_out_of_packets_in_any_parts() {
+        let (mut them, mut aside) = pair();
+        let (mut messages, mut wire) = (Vec::new(), Vec::new());
+        for nonce in 0..300 {
+            write::ping(&mut messages, MAGIC, nonce);
+        }
+        write::raw(&mut messages, MAGIC, "block", &[7; 100_000]);
+        write::ping(&mut messages, MAGIC, 300);
+        them.seal(&messages, &mut wire);
+        let (mut heard, mut sizes) = (0, [1, 2, 19, 20, 64, 700, 30_000].into_iter().cycle());
+        let mut rest = &wire[..];
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at(sizes.next().unwrap().min(rest.len()));
+            rest = more;
+            aside.input.extend_from_slice(part);
+            aside.open(&mut Vec::new()).unwrap();
+            let mut used = 0;
+            while let Step::Message { used: length, .. } = Framing::V2.split(&aside.plain()[used..]) {
+                (used, heard) = (used + length, heard + 1);
+            }
+            let needs = Client::needs(Framing::V2, aside.plain());
+            aside.used(used, needs);
+        }
+        assert_eq!(heard, 302);
+        assert!(aside.is_empty() && aside.input.capacity() == 0, "nothing is kept of what was read");
+    }
+
+    #[test]
+    fn what_is_left_of_a_buffer_is_kept_in_front_of_what_comes() {
+        let (mut them, mut aside) = pair();
+        let (mut ping, mut wire) = (Vec::new(), Vec::new());
+        write::ping(&mut ping, MAGIC, 9);
+        them.seal(&ping, &mut wire);
+        let (first, second) = wire.split_at(10);
+        let mut buffer = first.to_vec();
+        let opened = aside.crypt.open(&mut buffer, &mut Vec::new()).unwrap();
+        aside.keep(&buffer[..opened.plain], &buffer[opened.used..], 0, opened.need);
+        assert!(!aside.is_empty() && aside.input.capacity() >= wire.len(), "room for all of the packet");
+        aside.input.extend_from_slice(second);
+        aside.open(&mut Vec::new()).unwrap();
+        assert!(matches!(Framing::V2.split(aside.plain()), Step::Message { .. }));
+    }
+}
