@@ -15,6 +15,7 @@ mod node_cpu;
 mod ping;
 mod scale;
 mod storm;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -72,6 +73,8 @@ enum Command {
     Compare(compare::Args),
     /// Bare receive and accept loops, and a shard beside them.
     Floors(floors::Args),
+    /// TLS in memory: handshakes against a bare rustls loop, records, sizes.
+    Tls(tls::Args),
     /// One subject of the micro benchmarks, for bench/callgrind.
     Instructions(instructions::Args),
     /// Shards in a process of their own, for `idle`.
@@ -115,6 +118,7 @@ fn run(command: Command) -> Outcome {
         Command::Hold(args) => million::hold(args),
         Command::Compare(args) => compare::run(args),
         Command::Floors(args) => floors::run(args),
+        Command::Tls(args) => tls::run(args),
         Command::Instructions(args) => instructions::run(args),
         Command::Shards(args) => idle::shards(args),
     }
