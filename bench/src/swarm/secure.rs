@@ -9,8 +9,10 @@ use breakwater::transport::tls::{self, Handshake, Session};
 /// How the clients of a swarm come by TLS.
 #[derive(Clone, Debug)]
 pub struct Secure {
-    /// Whom they trust, and the tickets they offer.
+    /// Whom they trust, and the tickets they have.
     pub client: Arc<tls::Client>,
+    /// True exactly when they offer a ticket, if there is one.
+    pub resume: bool,
     /// When their handshake begins.
     pub begin: Begin,
 }
@@ -45,7 +47,7 @@ impl Channel {
     /// A connection that stands now; what it says first is appended to `out`.
     pub(super) fn begin(secure: &Secure, out: &mut Vec<u8>) -> Result<Channel, End> {
         let state = match secure.begin {
-            Begin::AtOnce => State::Shaking(secure.client.begin(out)?),
+            Begin::AtOnce => State::Shaking(secure.client.begin(secure.resume, out)?),
             Begin::BehindLine => State::Line,
         };
         Ok(Channel { state, input: Vec::new() })
@@ -64,7 +66,7 @@ impl Channel {
         if let State::Line = self.state {
             let Some(end) = self.input.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
             self.input.drain(..=end);
-            self.state = State::Shaking(secure.client.begin(out)?);
+            self.state = State::Shaking(secure.client.begin(secure.resume, out)?);
         }
         let mut opened = None;
         self.state = match std::mem::replace(&mut self.state, State::Over) {

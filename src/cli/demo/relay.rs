@@ -1,5 +1,4 @@
-//! The relay as `breakwater run` starts it, its hub on a thread of its own, its store in a folder that is removed; so is the
-//! key of its certificate, which is made at the start and signed by itself.
+//! The relay as `breakwater run` starts it, its hub on a thread of its own, its store in a folder that is removed.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,7 +6,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 use toml::{Table, Value};
 
 use super::board::Board;
@@ -25,28 +23,11 @@ const READY: Duration = Duration::from_secs(30);
 /// Room in each shard beyond all of the demo's clients, so that others may be tried: examples/two_thousand_peers.
 const SPARE: u64 = 4_096;
 
-/// Where clients connect.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Addresses {
-    /// v1 and v2.
-    pub(super) open: SocketAddr,
-    /// TLS.
-    pub(super) tls: SocketAddr,
-}
-
-/// The name in the certificate.
-pub(super) const NAME: &str = "localhost";
-/// Files of certificate and key in the folder.
-const CHAIN: &str = "chain.pem";
-const KEY: &str = "key.pem";
-
 /// The running relay.
 #[derive(Debug)]
 pub(super) struct Relay {
     /// Where clients connect.
-    pub(super) addresses: Addresses,
-    /// Its certificate, PEM: what clients trust.
-    pub(super) certificate: String,
+    pub(super) address: SocketAddr,
     hub: JoinHandle<Result<(), Failure>>,
     drain: DrainHandle,
     _folder: Folder,
@@ -74,13 +55,11 @@ pub(super) fn start(
     files: u64,
 ) -> Result<Relay, Failure> {
     let folder = Folder::new()?;
-    let certificate = make_certificate(&folder.0)?;
     let config = config(&folder.0, node, clients, files)?;
     let (seed, nonces) = (rand::random(), Nonces::new(rand::random()));
     let host = Host::start(&config, nonces, seed)?;
-    // Those of TLS stand behind the others.
-    let [open, tls] = host.addresses[..] else {
-        return Err(Failure::Other("the relay has not the two addresses it was given".into()));
+    let Some(address) = host.addresses.first().copied() else {
+        return Err(Failure::Other("the relay has no address".into()));
     };
     let drain = DrainHandle::new(host.bell.clone());
     let asked = drain.clone();
@@ -105,7 +84,7 @@ pub(super) fn start(
         .spawn(work)
         .map_err(|error| Failure::Other(format!("no thread for the hub: {error}")))?;
     match told.recv_timeout(READY) {
-        Ok(()) => Ok(Relay { addresses: Addresses { open, tls }, certificate, hub, drain, _folder: folder }),
+        Ok(()) => Ok(Relay { address, hub, drain, _folder: folder }),
         Err(mpsc::RecvTimeoutError::Timeout) => {
             Err(Failure::Other(format!("the relay was not ready within {} s", READY.as_secs())))
         }
@@ -121,26 +100,12 @@ fn join(hub: JoinHandle<Result<(), Failure>>) -> Result<(), Failure> {
     hub.join().unwrap_or_else(|_| Err(Failure::Other("the hub ended by a panic".into())))
 }
 
-/// Makes certificate and key, as files of the folder; returns the certificate.
-fn make_certificate(folder: &Path) -> Result<String, Failure> {
-    let failed = |what: &dyn std::fmt::Display| Failure::Other(format!("no certificate for TLS: {what}"));
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed([NAME.to_owned()]).map_err(|error| failed(&error))?;
-    std::fs::write(folder.join(CHAIN), cert.pem()).map_err(|error| failed(&error))?;
-    std::fs::write(folder.join(KEY), signing_key.serialize_pem()).map_err(|error| failed(&error))?;
-    Ok(cert.pem())
-}
-
 fn config(folder: &Path, node: SocketAddr, clients: usize, files: u64) -> Result<Config, Failure> {
     let text = |text: &str| Value::String(text.to_owned());
-    let file = |name: &str| text(&folder.join(name).to_string_lossy());
-    let certificate = Table::from_iter([("chain".to_owned(), file(CHAIN)), ("key".to_owned(), file(KEY))]);
     let flags = Table::from_iter([
         ("network".to_owned(), text("regtest")),
         ("nodes".to_owned(), Value::Array(vec![text(&node.to_string())])),
         ("listen".to_owned(), Value::Array(vec![text("127.0.0.1:0")])),
-        ("tls_listen".to_owned(), Value::Array(vec![text("127.0.0.1:0")])),
-        ("tls_certificates".to_owned(), Value::Array(vec![Value::Table(certificate)])),
         ("data_dir".to_owned(), text(&folder.to_string_lossy())),
         ("keep".to_owned(), text("all")),
     ]);

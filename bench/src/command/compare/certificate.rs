@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use breakwater::transport::tls::{Client, ClientSetup, Pem, Trust};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 use crate::Outcome;
+use crate::swarm::{Begin, Secure};
 
 /// The name it is for.
-pub(super) const NAME: &str = "localhost";
+const NAME: &str = "localhost";
 /// The certificate's file in a server's folder, PEM.
 pub(super) const CHAIN: &str = "chain.pem";
 /// The key's.
@@ -18,8 +21,7 @@ const BOTH: &str = "both.pem";
 
 /// A certificate and its key, PEM.
 pub(super) struct Certificate {
-    /// The certificate, to be trusted by clients.
-    pub(super) chain: String,
+    chain: String,
     key: String,
 }
 
@@ -36,5 +38,20 @@ impl Certificate {
         fs::write(folder.join(KEY), &self.key)?;
         fs::write(folder.join(BOTH), format!("{}{}", self.chain, self.key))?;
         Ok(())
+    }
+
+    /// How those who trust it come to one server: without tickets, and with that server's.
+    pub(super) fn trusting(&self, begin: Begin) -> Outcome<(Secure, Secure)> {
+        let of = |tickets| -> Outcome<Secure> {
+            let setup = ClientSetup {
+                name: NAME.to_string(),
+                trust: Trust::Roots(Pem::Text(self.chain.clone())),
+                alpn: false,
+                certificate: None,
+                tickets,
+            };
+            Ok(Secure { client: Arc::new(Client::new(&setup)?), resume: tickets > 0, begin })
+        };
+        Ok((of(0)?, of(1)?))
     }
 }

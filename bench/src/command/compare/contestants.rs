@@ -107,7 +107,8 @@ fn breakwater(setting: Setting) -> Outcome<Started> {
     command.args(["--shards", "1"]);
     let address = if setting.certificate.is_some() { free()? } else { plain };
     if setting.certificate.is_some() {
-        command.args(["--tls-listen", &address.to_string()]);
+        let settings = folder.configure(include_str!("../../../compare/tls/breakwater.toml"), &[])?;
+        command.arg("--config").arg(settings).args(["--tls-listen", &address.to_string()]);
         command.arg("--tls-certificate").arg(folder.path().join(certificate::CHAIN));
         command.arg("--tls-key").arg(folder.path().join(certificate::KEY));
     }

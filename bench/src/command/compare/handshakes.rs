@@ -42,7 +42,7 @@ pub(super) struct Rates {
 
 /// Connections of all rounds together: a proxy's sink keeps them.
 pub(super) fn connections(extent: Extent) -> u32 {
-    2 * (WARM_UP + ROUNDS) * each(extent)
+    2 * (WARM_UP + ROUNDS) * each(extent) + 1
 }
 
 fn each(extent: Extent) -> u32 {
@@ -53,27 +53,32 @@ fn each(extent: Extent) -> u32 {
 pub(super) fn rates(started: Started, full: &Secure, resuming: &Secure, extent: Extent) -> Outcome<Rates> {
     os::pin(LOAD_CORE);
     let Started { mut publisher, server, address } = started;
-    let clients = each(extent);
     let mut come = 0;
-    let mut round = |secure: &Secure| -> Outcome<(f64, u64)> {
+    let mut round = |secure: &Secure, clients: u32| -> Outcome<(f64, u64)> {
         let source = measure::source();
         let plan =
             Plan { target: address, clients, manner: Manner::Mute, source, core: LOAD_CORE, pings: None };
-        quiet(&server)?;
-        let before = server.cpu()?;
+        let before = quiet(&server)?;
         let swarm = Swarm::secure(plan, secure.clone())?;
         come += clients;
         publisher.expect(come)?;
         swarm.wait("all handshakes", PATIENCE, |_| swarm.is_ready())?;
+        // The server is behind the clients: it has yet to read their last word.
         let spent = quiet(&server)?.saturating_sub(before).as_secs_f64();
         let resumed = swarm.seen().resumed.load(Ordering::Acquire);
         swarm.stop()?;
         Ok((spent, resumed))
     };
+    // One comes for the ticket of all.
+    round(resuming, 1)?;
+    if resuming.client.tickets() == 0 {
+        return Err("it gives no session ticket".into());
+    }
+    let clients = each(extent);
     let (mut fulls, mut resumptions, mut taken) = (Vec::new(), Vec::new(), 0);
     for number in 0..WARM_UP + ROUNDS {
-        let (spent_full, none) = round(full)?;
-        let (spent_resumed, some) = round(resuming)?;
+        let (spent_full, none) = round(full, clients)?;
+        let (spent_resumed, some) = round(resuming, clients)?;
         if none > 0 {
             return Err(format!("{none} clients without a ticket were resumed").into());
         }

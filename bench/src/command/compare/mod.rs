@@ -25,15 +25,13 @@ mod rows;
 mod server;
 mod stub;
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use breakwater::transport::tls;
 use serde_json::json;
 
 use super::{Common, LOAD_CORE};
 use crate::report::Report;
-use crate::swarm::{Manner, Secure};
+use crate::swarm::Manner;
 use crate::{Outcome, os};
 
 use certificate::Certificate;
@@ -87,13 +85,13 @@ pub(super) fn run(args: Args) -> Outcome {
     }
     let files = u32::try_from(breakwater::ring::raise_file_limit()?).unwrap_or(u32::MAX);
     let limits = Limits { files, full_node: args.full_node_clients };
-    let tls = if args.tls { Some(Tls::new()?) } else { None };
+    let certificate = if args.tls { Some(Certificate::new()?) } else { None };
     let name = if args.tls { "compare_tls" } else { "compare" };
     let mut report = Report::new(name, json!({ "clients": clients, "rounds": rounds, "bytes": 61 }));
     let (mut base, mut cheapest): (Option<Beside>, Option<Cheapest>) = (None, None);
     for who in known().filter(|who| is_wanted(who, &args.only)) {
         let extent = Extent { subscribers: clients.min((who.most)(limits)), rounds, tiny };
-        let (beside, command) = match (measured(who, extent, tls.as_ref(), &mut report), base) {
+        let (beside, command) = match (measured(who, extent, certificate.as_ref(), &mut report), base) {
             (Ok(measured), _) => measured,
             (Err(error), None) => return Err(format!("breakwater: {error}").into()),
             (Err(error), Some(_)) => {
@@ -125,13 +123,6 @@ pub(super) fn run(args: Args) -> Outcome {
         report.bound("memory_ratio", what, relative, TLS_MEMORY, false);
     }
     report.finish(args.common)
-}
-
-/// What clients and servers need for TLS.
-struct Tls {
-    certificate: Certificate,
-    /// Trusts the certificate, offers no ticket.
-    full: Arc<tls::Client>,
 }
 
 /// The best of the others.
@@ -185,7 +176,7 @@ impl Beside {
 fn measured(
     who: &Contestant,
     mut extent: Extent,
-    tls: Option<&Tls>,
+    certificate: Option<&Certificate>,
     report: &mut Report,
 ) -> Outcome<(Beside, String)> {
     loop {
@@ -194,7 +185,7 @@ fn measured(
         let before = measure::floor(extent)?;
         // The publisher's threads are the load's.
         os::pin(LOAD_CORE);
-        let outcome = one(who, extent, tls);
+        let outcome = one(who, extent, certificate);
         eprintln!("{:.0} s", start.elapsed().as_secs_f64());
         match outcome? {
             Ok((figures, command)) => {
@@ -213,18 +204,21 @@ fn measured(
 
 /// Starts and measures one, with TLS twice: a process that has had thousands of handshakes says nothing of memory any more.
 /// The outer error is that it cannot be started.
-fn one(who: &Contestant, extent: Extent, tls: Option<&Tls>) -> Outcome<Outcome<(Figures, String)>> {
-    let certificate = tls.map(|tls| &tls.certificate);
+fn one(
+    who: &Contestant,
+    extent: Extent,
+    certificate: Option<&Certificate>,
+) -> Outcome<Outcome<(Figures, String)>> {
     let start = |connections| (who.start)(Setting { connections, certificate });
-    let (Some(tls), Some(begin)) = (tls, who.tls) else {
+    let (Some(certificate), Some(begin)) = (certificate, who.tls) else {
         return Ok(measure::contestant(start(extent.subscribers)?, who.manner, None, extent));
     };
-    let secure = Secure { client: tls.full.clone(), begin };
-    let rates = match handshakes::rates(start(handshakes::connections(extent))?, &secure, extent) {
+    let (full, resuming) = certificate.trusting(begin)?;
+    let rates = match handshakes::rates(start(handshakes::connections(extent))?, &full, &resuming, extent) {
         Ok(rates) => rates,
         Err(error) => return Ok(Err(error)),
     };
-    let measured = measure::contestant(start(extent.subscribers)?, who.manner, Some(secure), extent);
+    let measured = measure::contestant(start(extent.subscribers)?, who.manner, Some(full), extent);
     Ok(measured.map(|(figures, command)| (Figures { handshakes: Some(rates), ..figures }, command)))
 }
 
