@@ -333,7 +333,9 @@ impl<'a> Driver<'a> {
     /// Opens what has come into `plain`, and answers what TLS asks; false when it cannot be opened.
     fn open(&mut self, number: u32, buffer: u16, len: usize) -> Outcome<bool> {
         let Driver { buffers, clients, secure, plain, .. } = self;
-        let (Some(client), Some(secure)) = (clients.get_mut(number as usize), secure) else { return Ok(false) };
+        let (Some(client), Some(secure)) = (clients.get_mut(number as usize), secure) else {
+            return Ok(false);
+        };
         let Some(channel) = &mut client.channel else { return Ok(false) };
         plain.clear();
         let mut out = Vec::new();

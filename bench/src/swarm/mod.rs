@@ -13,9 +13,9 @@ pub mod raw;
 mod secure;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -193,7 +193,8 @@ impl Swarm {
         let ended = self.seen.ended.load(Ordering::Acquire);
         let over = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
         if over || ended > 0 {
-            let why = self.seen.why.get().map_or(String::new(), |end| format!(" (the first: {})", end.label()));
+            let why =
+                self.seen.why.get().map_or(String::new(), |end| format!(" (the first: {})", end.label()));
             return Err(format!("{ended} of {} clients have failed or ended{why}", self.clients).into());
         }
         Ok(())

@@ -310,7 +310,11 @@ impl Numbers {
     pub(super) fn over(&self, transport: Transport) -> Over {
         let own = self.followers.iter().filter(|follower| follower.transport == transport);
         let at_tip = own.clone().filter(|follower| follower.is_at(self.height)).count();
-        Over { clients: own.clone().count(), at_tip, heard: own.map(|follower| u64::from(follower.heard)).sum() }
+        Over {
+            clients: own.clone().count(),
+            at_tip,
+            heard: own.map(|follower| u64::from(follower.heard)).sum(),
+        }
     }
 
     /// Clients of a transport that are connected now, as the relay counts them.

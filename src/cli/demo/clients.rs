@@ -123,7 +123,11 @@ async fn crowd(
             let pipe = match ways.begin(transport, &mut out) {
                 Ok(pipe) => pipe,
                 Err(end) => {
-                    board.lock().broke(format!("a client could not speak {}: {}", transport.name(), end.label()));
+                    board.lock().broke(format!(
+                        "a client could not speak {}: {}",
+                        transport.name(),
+                        end.label()
+                    ));
                     continue;
                 }
             };

@@ -76,7 +76,8 @@ pub(super) fn start(
     let config = config(&folder.0, node, clients, files)?;
     let (seed, nonces) = (rand::random(), Nonces::new(rand::random()));
     let host = Host::start(&config, nonces, seed, Some(server))?;
-    let (Some(open), Some(tls)) = (host.addresses.first().copied(), host.tls_addresses.first().copied()) else {
+    let (Some(open), Some(tls)) = (host.addresses.first().copied(), host.tls_addresses.first().copied())
+    else {
         return Err(Failure::Other("the relay has not the two addresses it was given".into()));
     };
     let drain = HubHandle::new(host.bell.clone());

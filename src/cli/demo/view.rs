@@ -243,7 +243,8 @@ fn handshakes(n: &Numbers) -> String {
 /// Bytes the relay keeps per idle client, by transport.
 fn bytes_each() -> String {
     let plain = plan::user_per_client();
-    let each = Transport::ALL.map(|transport| format!("{} {} B", transport.name(), plain + session(transport)));
+    let each =
+        Transport::ALL.map(|transport| format!("{} {} B", transport.name(), plain + session(transport)));
     each.join(" ")
 }
 

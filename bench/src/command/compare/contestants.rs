@@ -157,8 +157,10 @@ fn nats(setting: Setting) -> Outcome<Started> {
 fn mosquitto(setting: Setting) -> Outcome<Started> {
     let mut command = Command::new(find("mosquitto")?);
     command.arg("-c");
-    let (plain, tls) =
-        (include_str!("../../../compare/mosquitto.conf"), include_str!("../../../compare/tls/mosquitto.conf"));
+    let (plain, tls) = (
+        include_str!("../../../compare/mosquitto.conf"),
+        include_str!("../../../compare/tls/mosquitto.conf"),
+    );
     configured(command, setting.pick(plain, tls), setting, publish::mqtt)
 }
 

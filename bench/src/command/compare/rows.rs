@@ -40,7 +40,9 @@ pub(super) fn add(report: &mut Report, name: &str, beside: &Beside, base: Option
     });
     row("connect_us", "CPU per connection or handshake", "us", base, |of| Some(of.connect_us));
     row("idle_percent", "CPU while idle, of a core", "%", base, |of| of.idle_percent);
-    row("full_per_s", "full handshakes per second of its CPU", "", base, |of| of.handshakes.map(|of| of.full));
+    row("full_per_s", "full handshakes per second of its CPU", "", base, |of| {
+        of.handshakes.map(|of| of.full)
+    });
     row("resumed_per_s", "resumed handshakes per second of its CPU", "", base, |of| {
         of.handshakes.map(|of| of.resumed)
     });
