@@ -77,7 +77,7 @@ impl Ways {
         match transport {
             Transport::Plain => Ok(Pipe::plain(MAGIC)),
             Transport::V2 => Ok(Pipe::v2(MAGIC, &mut rand::rng(), out)),
-            Transport::Tls => Ok(Pipe::accept_tls(MAGIC, self.tls.begin(true, out)?)),
+            Transport::Tls => Ok(Pipe::tls(MAGIC, self.tls.begin(true, out)?)),
         }
     }
 }
