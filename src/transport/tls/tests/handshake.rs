@@ -257,7 +257,7 @@ fn a_group_without_a_key_share_takes_a_second_hello() {
             rustls::crypto::aws_lc_rs::kx_group::SECP256R1MLKEM768,
             rustls::crypto::aws_lc_rs::kx_group::SECP384R1,
         ];
-        let verifier = trust::Insecure { algorithms: provider.signature_verification_algorithms };
+        let verifier = trust::Keyed { pin: None, algorithms: provider.signature_verification_algorithms };
         *config = rustls::ClientConfig::builder_with_provider(provider.into())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
