@@ -112,6 +112,7 @@ async fn crowd(
     let connect = async {
         for (number, kind, feed) in share {
             let transport = Transport::of(number);
+            ways.ticket(transport).await;
             let stream = match TcpStream::connect(ways.address(transport)).await {
                 Ok(stream) => stream,
                 Err(error) => {

@@ -1,6 +1,8 @@
 //! How the demo's clients reach the relay: a third of them by each transport.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::relay::{Addresses, NAME};
 use crate::base::End;
@@ -11,6 +13,11 @@ use crate::transport::tls::{self, Pem};
 
 /// Session tickets kept for all clients together, each used as often as there are clients.
 const TICKETS: usize = 4;
+
+/// Longest wait for the first ticket.
+const TICKET_WAIT: Duration = Duration::from_secs(2);
+/// How often is looked for it.
+const TICKET_PAUSE: Duration = Duration::from_millis(5);
 
 /// A client's transport.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +54,8 @@ impl Transport {
 pub(super) struct Ways {
     addresses: Addresses,
     tls: tls::Client,
+    /// True exactly when a client over TLS has begun.
+    begun: AtomicBool,
 }
 
 impl Ways {
@@ -61,7 +70,19 @@ impl Ways {
         };
         let tls = tls::Client::new(&setup)
             .map_err(|error| Failure::Other(format!("the demo's clients cannot speak TLS: {error}")))?;
-        Ok(Ways { addresses, tls })
+        Ok(Ways { addresses, tls, begun: AtomicBool::new(false) })
+    }
+
+    /// Waits until a client has a ticket to offer: over TLS all but the first resume. Not for long, since a full handshake does
+    /// as well.
+    pub(super) async fn ticket(&self, transport: Transport) {
+        if transport != Transport::Tls || !self.begun.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let until = Instant::now() + TICKET_WAIT;
+        while self.tls.tickets() == 0 && Instant::now() < until {
+            tokio::time::sleep(TICKET_PAUSE).await;
+        }
     }
 
     /// Where clients of a transport connect.

@@ -233,7 +233,7 @@ fn delays(histogram: &Histogram<u64>) -> String {
 /// Clients connected by transport, and how the TLS sessions came to be; all as the relay counts.
 fn transports(n: &Numbers) -> String {
     let counts = Transport::ALL.map(|transport| format!("{} {}", transport.name(), n.accepted(transport)));
-    format!("{}, TLS {}", counts.join(" "), handshakes(n))
+    format!("{} ({})", counts.join(" "), handshakes(n))
 }
 
 fn handshakes(n: &Numbers) -> String {
