@@ -13,7 +13,7 @@ use super::LONGEST_SLEEP;
 use super::active::Active;
 use super::counters::Counters;
 use super::pool::Pool;
-use super::shake::{HandshakeLimits, Shaking};
+use super::shake::{HandshakeLimits, HandshakesInProgress, Shaking};
 use super::table::Table;
 use super::wheel::Wheel;
 use crate::admission::Admission;
@@ -259,6 +259,11 @@ impl Core {
     /// Bytes of buffers in use.
     pub fn buffer_bytes(&self) -> usize {
         self.pool.out()
+    }
+
+    /// Transport handshakes in progress, for tests.
+    pub fn transport_handshakes(&self) -> HandshakesInProgress {
+        self.shaking.in_progress()
     }
 
     /// The parts of a turn behind the completions.

@@ -46,7 +46,11 @@ impl Core {
     /// Bytes of messages.
     pub(super) fn take_plain(&mut self, id: ClientId, bytes: &[u8]) -> Result<(), End> {
         let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        let held = client.active.as_ref().is_some_and(|a| a.is_busy() || !a.input.is_empty());
+        // What the transport has to say was sealed before any answer to these bytes, and goes before it.
+        let held = client
+            .active
+            .as_ref()
+            .is_some_and(|a| a.is_busy() || !a.input.is_empty() || !a.control.is_empty());
         if held || client.is(Flags::SENDING) || self.is_congested() {
             return self.keep_input(id, bytes);
         }
