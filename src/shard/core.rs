@@ -393,7 +393,7 @@ impl Core {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.flags.remove(Flags::RECEIVING);
         let end = match why {
-            IoEnd::Closed if client.is(Flags::PARTIAL) => End::Truncated,
+            IoEnd::Closed if client.flags.intersects(Flags::PARTIAL | Flags::RECORD) => End::Truncated,
             IoEnd::Closed if matches!(client.channel, Channel::Tls(_)) => End::NoCloseNotify,
             IoEnd::Closed => End::Closed,
             IoEnd::Reset => End::Reset,
@@ -425,7 +425,8 @@ impl Core {
         }
         // What is queued in the socket of a client that takes nothing would hold kernel memory for minutes.
         let reset = client.is(Flags::SENDING) || client.is(Flags::MID_MESSAGE);
-        if !reset && end.side() != Side::Left {
+        // Behind a send that failed nothing can be opened any more.
+        if !reset && end.side() != Side::Left && end != End::SendError {
             self.say_goodbye(id, &mut client);
         }
         self.ops.push(Op::Close { client: id, conn: client.conn, reset });

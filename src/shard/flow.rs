@@ -102,7 +102,8 @@ impl Core {
             let Some(client) = self.clients.get_mut(id) else { return Ok(bytes.len()) };
             let step = client.channel.framing(greeting.magic).split(rest);
             let partial = matches!(step, Step::Need(_)) && !rest.is_empty();
-            if partial && !client.is(Flags::PARTIAL) {
+            // A record in parts behind a message that is complete begins anew, too.
+            if partial != client.is(Flags::PARTIAL) {
                 client.message_begun = now;
             }
             client.flags.set(Flags::PARTIAL, partial);
@@ -433,6 +434,10 @@ impl Core {
             return self.queue(id);
         }
         client.flags |= Flags::RECEIVING;
+        // Nothing has come just now: it was not read for a while, and has the whole time for its record again.
+        if client.is(Flags::RECORD) && client.heard != self.now.secs() {
+            client.message_begun = self.now.secs();
+        }
         self.ops.push(Op::Receive { client: id, conn: client.conn });
     }
 

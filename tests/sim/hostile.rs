@@ -188,7 +188,10 @@ impl Hostiles {
                     hostile.witness.sent(&out);
                     hostile.transport.seal(&out, &mut reply);
                 }
-                self.net.borrow_mut().send(tcp, actor, &reply);
+                // Who holds says nothing more.
+                if !hostile.is_mute() {
+                    self.net.borrow_mut().send(tcp, actor, &reply);
+                }
                 self.go_on(actor);
             }
             News::Fin | News::Reset | News::Refused => {
@@ -230,10 +233,7 @@ impl Hostiles {
         }
         hostile.launched = hostile.attack.is_early() && hostile.attack != Attack::FlipSecond;
         self.net.borrow_mut().send(hostile.tcp, actor, &out);
-        if !matches!(
-            hostile.attack,
-            Attack::Silent | Attack::PlainToTls | Attack::HalfHello | Attack::Probe | Attack::Garbage
-        ) {
+        if !hostile.is_mute() {
             let (mut frames, mut sealed) = (Vec::new(), Vec::new());
             hostile.stub.start(now, &mut frames);
             if !hostile.launched {
@@ -253,6 +253,13 @@ impl Hostiles {
         if !hostile.launched {
             hostile.launched = true;
             self.launch(actor);
+        } else if hostile.attack == Attack::Updates && hostile.over.is_none() {
+            if hostile.witness.unanswered(&Truth::default()).is_empty() {
+                let mut out = Vec::new();
+                hostile.transport.close(&mut out);
+                let tcp = hostile.tcp;
+                self.net.borrow_mut().send(tcp, actor, &out);
+            }
         } else if hostile.attack.is_early() {
             let tcp = hostile.tcp;
             self.net.borrow_mut().half_close(tcp, actor);
@@ -307,7 +314,6 @@ impl Hostiles {
                     hostile.transport.update_keys(&mut out);
                     out.extend(hostile.ping(rng, true));
                 }
-                hostile.transport.close(&mut out);
             }
             Attack::Flood => {
                 for _ in 0..MANY_UPDATES {
@@ -382,6 +388,12 @@ impl Hostiles {
 }
 
 impl Hostile {
+    /// True exactly when it says nothing after its first bytes.
+    fn is_mute(&self) -> bool {
+        use Attack::{Garbage, HalfHello, PlainToTls, Probe, Silent, TlsToPlain};
+        matches!(self.attack, Silent | PlainToTls | HalfHello | Probe | Garbage | TlsToPlain)
+    }
+
     /// A sealed ping; `known`: the witness hears of it, so that it may be answered.
     fn ping(&mut self, rng: &mut SmallRng, known: bool) -> Vec<u8> {
         let (mut frame, mut sealed) = (Vec::new(), Vec::new());
