@@ -56,8 +56,6 @@ bitflags::bitflags! {
         const STEPPING = 1 << 19;
         /// Its last word (an alert, close_notify) is on its way; then it ends.
         const CLOSING = 1 << 20;
-        /// An encrypted record has begun and is not complete.
-        const RECORD = 1 << 21;
     }
 }
 
@@ -187,13 +185,6 @@ impl<A> Client<A> {
             (!self.is(Flags::READY), self.since, HANDSHAKE_TIMEOUT, End::HandshakeTimeout),
             (self.is(Flags::SENDING), self.send_begun, SEND_TIMEOUT, End::Stalled),
             (self.is(Flags::PARTIAL), self.message_begun, MESSAGE_TIMEOUT, End::SlowMessage),
-            // While we do not read, the rest of a record is not the client's to bring.
-            (
-                self.flags.contains(Flags::RECORD | Flags::RECEIVING),
-                self.message_begun,
-                MESSAGE_TIMEOUT,
-                End::SlowMessage,
-            ),
             (self.is(Flags::PING_OUT), self.pinged, PONG_TIMEOUT, End::PingTimeout),
         ];
         for (counts, from, span, end) in deadlines {

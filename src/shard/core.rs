@@ -393,7 +393,7 @@ impl Core {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.flags.remove(Flags::RECEIVING);
         let end = match why {
-            IoEnd::Closed if client.flags.intersects(Flags::PARTIAL | Flags::RECORD) => End::Truncated,
+            IoEnd::Closed if client.is(Flags::PARTIAL) => End::Truncated,
             IoEnd::Closed if matches!(client.channel, Channel::Tls(_)) => End::NoCloseNotify,
             IoEnd::Closed => End::Closed,
             IoEnd::Reset => End::Reset,

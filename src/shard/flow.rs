@@ -46,11 +46,7 @@ impl Core {
     /// Bytes of messages.
     pub(super) fn take_plain(&mut self, id: ClientId, bytes: &[u8]) -> Result<(), End> {
         let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        // What the transport has to say was sealed before any answer to these bytes, and goes before it.
-        let held = client
-            .active
-            .as_ref()
-            .is_some_and(|a| a.is_busy() || !a.input.is_empty() || !a.control.is_empty());
+        let held = client.active.as_ref().is_some_and(|a| a.is_busy() || !a.input.is_empty());
         if held || client.is(Flags::SENDING) || self.is_congested() {
             return self.keep_input(id, bytes);
         }
@@ -102,8 +98,7 @@ impl Core {
             let Some(client) = self.clients.get_mut(id) else { return Ok(bytes.len()) };
             let step = client.channel.framing(greeting.magic).split(rest);
             let partial = matches!(step, Step::Need(_)) && !rest.is_empty();
-            // A record in parts behind a message that is complete begins anew, too.
-            if partial != client.is(Flags::PARTIAL) {
+            if partial && !client.is(Flags::PARTIAL) {
                 client.message_begun = now;
             }
             client.flags.set(Flags::PARTIAL, partial);
@@ -426,7 +421,9 @@ impl Core {
             self.give_active(active);
         }
         let congested = self.is_congested();
+        let now = self.now.secs();
         let Some(client) = self.clients.get_mut(id) else { return };
+        watch_partial(client, now);
         if client.is(Flags::RECEIVING) || !wants_bytes(client) {
             return;
         }
@@ -434,10 +431,6 @@ impl Core {
             return self.queue(id);
         }
         client.flags |= Flags::RECEIVING;
-        // Nothing has come just now: it was not read for a while, and has the whole time for its record again.
-        if client.is(Flags::RECORD) && client.heard != self.now.secs() {
-            client.message_begun = self.now.secs();
-        }
         self.ops.push(Op::Receive { client: id, conn: client.conn });
     }
 
@@ -486,6 +479,23 @@ impl Core {
         }
         client.active.as_deref_mut()
     }
+}
+
+/// A record in parts has the same deadline as a message in parts. `read_messages` ends it with each whole message; here it is
+/// begun, and ended when a record had no message in it.
+fn watch_partial(client: &mut Client, now: u32) {
+    if !client.channel.is_sealed() || client.is(Flags::SENDING) {
+        return;
+    }
+    let active = client.active.as_ref();
+    if active.is_some_and(|a| a.is_busy()) {
+        return;
+    }
+    let partial = active.is_some_and(|a| !a.sealed.is_empty() || !a.input.is_empty());
+    if partial && !client.is(Flags::PARTIAL) {
+        client.message_begun = now;
+    }
+    client.flags.set(Flags::PARTIAL, partial);
 }
 
 /// True exactly when more bytes can be taken: no request is being served, and what is kept is only the beginning of one

@@ -1,6 +1,6 @@
 //! Encrypted clients: what comes is opened before it is read, what goes is sealed when it is sent.
 //!
-//! - A record in parts waits in the client's `sealed`, like a message in parts in its `input`, under the same budget and deadline.
+//! - A record in parts waits in the client's `sealed`, like a message in parts in its `input`, under the same budget.
 //! - What a transport itself has to say (an answer to a key update, an alert, the handshake) is `control`: sealed already, sent
 //!   before anything else.
 //! - A client that has broken a rule hears the alert first: it is `CLOSING` until that is sent, nothing of it is read any more.
@@ -62,11 +62,8 @@ impl Core {
     fn open(&mut self, id: ClientId, bytes: &mut [u8]) -> Result<(), End> {
         let mut kept = self.take_kept(id);
         let result = if kept.is_empty() {
-            self.open_and_read(id, bytes).and_then(|used| {
-                let rest = bytes.get(used..).unwrap_or(&[]);
-                self.note_record(id, used, !rest.is_empty());
-                self.keep_sealed(id, rest)
-            })
+            self.open_and_read(id, bytes)
+                .and_then(|used| self.keep_sealed(id, bytes.get(used..).unwrap_or(&[])))
         } else {
             let before = kept.capacity();
             kept.extend_from_slice(bytes);
@@ -74,7 +71,6 @@ impl Core {
             self.inputs += kept.capacity() - before;
             self.open_and_read(id, &mut kept).map(|used| {
                 kept.drain(..used);
-                self.note_record(id, used, !kept.is_empty());
             })
         };
         let Some(client) = self.clients.get_mut(id).filter(|_| result.is_ok() && !kept.is_empty()) else {
@@ -92,18 +88,6 @@ impl Core {
             none => none.insert(self.spare.pop().unwrap_or_default()).sealed = kept,
         }
         Ok(())
-    }
-
-    /// Notes whether a record is in parts, and since when.
-    fn note_record(&mut self, id: ClientId, used: usize, in_parts: bool) {
-        let now = self.now.secs();
-        let Some(client) = self.clients.get_mut(id) else { return };
-        let begins = in_parts && (used > 0 || !client.is(Flags::RECORD));
-        // Inside a message its time counts, or every record would give it more.
-        if begins && !client.is(Flags::PARTIAL) {
-            client.message_begun = now;
-        }
-        client.flags.set(Flags::RECORD, in_parts);
     }
 
     /// Opens whole records in place and reads what is in them. Returns the bytes used.
@@ -231,7 +215,13 @@ impl Core {
         let Some(client) = self.clients.get_mut(id).filter(|c| c.channel.is_sealed()) else { return payload };
         let frames = payload.as_slice();
         let room = client.channel.sealed_len(frames.len());
-        let mut sealed = if room <= SMALL_SEND { self.pool.take() } else { self.pool.take_large(room) };
+        // What the transport had to say was sealed before this and goes before it.
+        let control = client.active.as_mut().filter(|active| !active.control.is_empty());
+        let mut sealed = match control.map(|active| std::mem::take(&mut active.control)) {
+            Some(control) => control,
+            None if room <= SMALL_SEND => self.pool.take(),
+            None => self.pool.take_large(room),
+        };
         let before = sealed.capacity();
         client.channel.seal(frames, &mut sealed);
         self.pool.grown(before, &sealed);

@@ -148,7 +148,8 @@ impl Front {
     fn say_goodbye(&mut self, actor: u64) {
         let polite = self.rng.random_bool(0.5);
         let guest = self.guests.get_mut(&actor).expect("a client of ours");
-        if let Some(tcp) = guest.tcp.filter(|_| polite && guest.connected) {
+        // While keys are not agreed upon an alert is in the clear, and no goodbye but a broken rule.
+        if let Some(tcp) = guest.tcp.filter(|_| polite && guest.connected && guest.transport.is_open()) {
             let mut out = Vec::new();
             guest.transport.close(&mut out);
             self.net.borrow_mut().send(tcp, actor, &out);

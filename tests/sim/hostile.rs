@@ -49,6 +49,8 @@ struct Hostile {
     /// What has to come of it.
     ends: &'static [End],
     alerts: &'static [AlertDescription],
+    /// What was heard by one that speaks no transport.
+    told: Vec<u8>,
     /// What was heard of the transport's end.
     over: Option<Over>,
     /// How the connection ended here.
@@ -104,6 +106,7 @@ impl Hostiles {
             clean: true,
             ends,
             alerts,
+            told: Vec::new(),
             over: None,
             gone: None,
             verdict: None,
@@ -172,7 +175,8 @@ impl Hostiles {
                 }
                 let (mut plain, mut reply) = (Vec::new(), Vec::new());
                 if hostile.attack == Attack::PlainToTls {
-                    hostile.over = plain_alert(&bytes).map(Over::Alert);
+                    hostile.told.extend(bytes);
+                    hostile.over = plain_alert(&hostile.told).map(Over::Alert);
                 } else if hostile.over.is_none()
                     && let Err(over) = hostile.transport.open(bytes, &mut plain, &mut reply)
                 {
@@ -230,6 +234,7 @@ impl Hostiles {
         }
         if hostile.attack == Attack::PlainToTls {
             out.extend_from_slice(b"v");
+            hostile.clean = false;
         }
         hostile.launched = hostile.attack.is_early() && hostile.attack != Attack::FlipSecond;
         self.net.borrow_mut().send(hostile.tcp, actor, &out);
@@ -353,8 +358,8 @@ impl Hostiles {
         if !hostile.launched || !hostile.ends.contains(&verdict) {
             return Err(format!("{who} was ended for {verdict} instead of {:?}", hostile.ends));
         }
-        // A reset may have overtaken the alert; where nothing was on its way there is no reason for one.
-        let must_hear = hostile.clean && *gone == News::Fin;
+        // A reset may have overtaken the alert; an end has not, and where nothing was on its way there is no reason for a reset.
+        let must_hear = *gone == News::Fin;
         match &hostile.over {
             Some(Over::Alert(alert)) if !hostile.alerts.contains(alert) && !hostile.attack.is_early() => {
                 return Err(format!("{who} was told {alert:?} instead of {:?}", hostile.alerts));

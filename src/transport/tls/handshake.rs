@@ -148,11 +148,12 @@ impl Handshake {
 
     /// rustls says what to tell the peer; where it says nothing, we do.
     fn fail(mut self: Box<Self>, error: &rustls::Error, out: &mut Vec<u8>) -> Shake<Handshake, Session> {
-        let spoken = self.spoken;
-        let before = out.len();
-        let _ = self.turn(&mut [], out);
-        let end = end_of(error, spoken);
-        if out.len() > before || matches!(error, rustls::Error::AlertReceived(_)) {
+        let end = end_of(error, self.spoken);
+        let told = match &mut self.side {
+            Side::Server { connection, .. } => flush(connection, out),
+            Side::Client { connection, .. } => flush(connection, out),
+        };
+        if told || matches!(error, rustls::Error::AlertReceived(_)) {
             return Shake::Failed(end);
         }
         self.refuse(Violation { end, alert: Some(alert::UNEXPECTED_MESSAGE) }, out)
@@ -251,6 +252,8 @@ fn attend(
 trait Process {
     type Data;
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    /// True exactly when something is queued to be sent.
+    fn has_more(&self) -> bool;
 }
 
 impl Process for UnbufferedServerConnection {
@@ -258,12 +261,18 @@ impl Process for UnbufferedServerConnection {
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(input)
     }
+    fn has_more(&self) -> bool {
+        self.wants_write()
+    }
 }
 
 impl Process for UnbufferedClientConnection {
     type Data = ClientConnectionData;
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(input)
+    }
+    fn has_more(&self) -> bool {
+        self.wants_write()
     }
 }
 
@@ -291,6 +300,19 @@ fn drive<C: Process>(connection: &mut C, input: &mut [u8], out: &mut Vec<u8>) ->
         };
         return (done, turn);
     }
+}
+
+/// Takes what a failed connection has queued: what it had to say before, and the alert. While there is something it does not look at its
+/// input, which it must not see again: what failed once would fail otherwise the next time, or with a second alert.
+fn flush<C: Process>(connection: &mut C, out: &mut Vec<u8>) -> bool {
+    let before = out.len();
+    while connection.has_more() {
+        let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process(&mut []).state else { break };
+        if !append(out, |space| data.encode(space)) {
+            break;
+        }
+    }
+    out.len() > before
 }
 
 /// Makes room for what rustls has to say.
