@@ -56,8 +56,7 @@ pub fn suites() {
 /// A client that knows nothing newer than TLS 1.2.
 pub fn old_version_is_refused() {
     let scene = Scene::new();
-    let (tunnel, mut client) =
-        Tunnel::open(cli(&scene, &["--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.2"]));
+    let (tunnel, mut client) = Tunnel::open(cli(&scene, &["--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.2"]));
     client.expect_closed(PATIENCE);
     let (status, said) = tunnel.end();
     assert!(!status.success(), "{said}");

@@ -49,7 +49,8 @@ pub fn a_fleet_shares_tickets() {
 /// SIGHUP: new handshakes are shown the new certificate, who is connected stays, tickets are still good.
 pub fn reload() {
     let mut scene = Scene::new();
-    let (old, renewed) = (scene.certificate.certificate(), scene.papers.server(&["localhost.renewed", "localhost"]));
+    let (old, renewed) =
+        (scene.certificate.certificate(), scene.papers.server(&["localhost.renewed", "localhost"]));
     let native = Native::new(&scene.papers, None);
     let mut connected = native.connect(scene.tls);
     life::whole(&mut connected.client, &scene.node);

@@ -68,8 +68,7 @@ impl Papers {
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![usage];
         let certificate = params.signed_by(&key, &self.authority).expect("certificate");
-        let pair =
-            Pair { chain: self.path(&format!("{name}.pem")), key: self.path(&format!("{name}.key")) };
+        let pair = Pair { chain: self.path(&format!("{name}.pem")), key: self.path(&format!("{name}.key")) };
         std::fs::write(&pair.chain, certificate.pem()).expect("certificate's file");
         std::fs::write(&pair.key, key.serialize_pem()).expect("key's file");
         pair

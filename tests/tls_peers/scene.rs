@@ -103,8 +103,7 @@ fn prepare(
     }
     std::fs::write(papers.path(file), text).expect("configuration file");
     let config = papers.path(file).display().to_string();
-    let arguments =
-        ["--shards", &SHARDS.to_string(), "--metrics", &metrics.to_string(), "--config", &config];
+    let arguments = ["--shards", &SHARDS.to_string(), "--metrics", &metrics.to_string(), "--config", &config];
     Relay::prepare([node.address()], &arguments)
 }
 
