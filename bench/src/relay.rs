@@ -11,7 +11,7 @@ use breakwater::base::{Nonces, ShardId};
 use breakwater::link::{self, Answer, Doorbell, Extent, HubEnd, Policy, ToHub, ToShard, Want};
 use breakwater::ring::{self, Ring, RingConfig};
 use breakwater::shard::counters::Counters;
-use breakwater::shard::{Shard, ShardConfig};
+use breakwater::shard::{HandshakeLimits, ListenerKind, Shard, ShardConfig};
 use breakwater::wire::Services;
 use bytes::Bytes;
 
@@ -91,7 +91,11 @@ impl Relay {
             magic: MAGIC,
             max_clients,
             max_per_address: 0,
-            listeners: 1,
+            listeners: vec![ListenerKind::Plain],
+            v2: false,
+            tls: None,
+            handshakes: HandshakeLimits::free(1_024),
+            secret: [7; 32],
             user_agent: Bytes::from_static(b"/breakwater:bench/"),
             tx_interval: TX_INTERVAL,
             buffer_budget: BUFFER_BUDGET,

@@ -44,6 +44,8 @@ pub struct State {
     pub now: Instant,
     pub peers: BTreeMap<u32, Peer>,
     pub listening: BTreeSet<u8>,
+    /// Of these, those told to accept nobody.
+    pub held: BTreeSet<u8>,
     /// Reads of files wait until the test lets them go.
     pub holds_reads: bool,
     /// Bytes given per receive, at most [`RECV_BUFFER`].
@@ -167,7 +169,12 @@ impl State {
         self.operations += 1;
         match op {
             Op::Listen(listener) => {
-                assert!(self.listening.insert(listener.0), "{listener:?} listens already")
+                let held = self.held.remove(&listener.0);
+                assert!(self.listening.insert(listener.0) || held, "{listener:?} listens already");
+            }
+            Op::Hold(listener) => {
+                assert!(self.listening.contains(&listener.0), "{listener:?} does not listen");
+                self.held.insert(listener.0);
             }
             Op::StopListening(listener) => {
                 assert!(self.listening.remove(&listener.0), "{listener:?} did not listen");

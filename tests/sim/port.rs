@@ -191,6 +191,10 @@ impl Net {
                 self.ports[port].listening.insert(listener.0);
                 self.after(Duration::ZERO, Event::Accept { port });
             }
+            Op::Hold(listener) => {
+                self.note(format_args!("k{port} hold {}", listener.0));
+                self.ports[port].listening.remove(&listener.0);
+            }
             Op::StopListening(listener) => {
                 self.note(format_args!("k{port} stop listening {}", listener.0));
                 self.ports[port].listening.remove(&listener.0);

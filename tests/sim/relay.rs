@@ -14,7 +14,7 @@ use breakwater::hub::outbox::Outbox;
 use breakwater::hub::store::{Keep, Store, StoreConfig};
 use breakwater::hub::{Hub, HubConfig, HubEvent, Input, LinkId, NodeAddr, Output};
 use breakwater::link::{self, Doorbell, HubEnd, ShardReport, ToHub, ToShard};
-use breakwater::shard::{Shard, ShardConfig};
+use breakwater::shard::{HandshakeLimits, ListenerKind, Shard, ShardConfig};
 use breakwater::stub::MAGIC;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -142,6 +142,7 @@ impl Relay {
             keep: self.setup.keep,
             mempool_bytes: 1_000_000,
             siblings: vec![([127, 0, 0, 9], 18_444).into()],
+            v2: false,
             allow_mempool: false,
             user_agent: "/breakwater:sim/".into(),
             seed: self.rng.random(),
@@ -163,7 +164,11 @@ impl Relay {
             magic: MAGIC,
             max_clients: self.setup.max_clients,
             max_per_address: 0,
-            listeners: 1,
+            listeners: vec![ListenerKind::Plain],
+            v2: false,
+            tls: None,
+            handshakes: HandshakeLimits::free(1_024),
+            secret: [7; 32],
             user_agent: "/breakwater:sim/".into(),
             tx_interval: Duration::from_millis(100),
             buffer_budget: self.setup.buffer_budget,

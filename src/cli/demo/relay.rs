@@ -13,7 +13,7 @@ use crate::base::{Nonces, ShardId};
 use crate::cli::host::Host;
 use crate::cli::{Failure, run};
 use crate::control::Config;
-use crate::hub::driver::{self, DrainHandle, Observer};
+use crate::hub::driver::{self, HubHandle, Observer};
 use crate::hub::{Hub, HubEvent};
 use crate::link::ShardReport;
 use crate::wire::Hash;
@@ -29,7 +29,7 @@ pub(super) struct Relay {
     /// Where clients connect.
     pub(super) address: SocketAddr,
     hub: JoinHandle<Result<(), Failure>>,
-    drain: DrainHandle,
+    drain: HubHandle,
     _folder: Folder,
 }
 
@@ -57,11 +57,11 @@ pub(super) fn start(
     let folder = Folder::new()?;
     let config = config(&folder.0, node, clients, files)?;
     let (seed, nonces) = (rand::random(), Nonces::new(rand::random()));
-    let host = Host::start(&config, nonces, seed)?;
+    let host = Host::start(&config, nonces, seed, None)?;
     let Some(address) = host.addresses.first().copied() else {
         return Err(Failure::Other("the relay has no address".into()));
     };
-    let drain = DrainHandle::new(host.bell.clone());
+    let drain = HubHandle::new(host.bell.clone());
     let asked = drain.clone();
     let (ready, told) = mpsc::sync_channel(1);
     let mut watch = Watch { board: board.clone(), ready };

@@ -220,7 +220,7 @@ fn delays(histogram: &Histogram<u64>) -> String {
 
 /// Bytes the relay keeps per idle client.
 fn per_client() -> u64 {
-    plan::plan(1, 1, 0, 0).user_per_client
+    plan::user_per_client()
 }
 
 /// Resident memory of the process, bytes; 0 where the kernel does not say (proc_pid_status(5), VmRSS).

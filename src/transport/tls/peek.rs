@@ -1,0 +1,125 @@
+//! What the first bytes of a connection say, before anything is spent on it.
+
+/// Which of the two rates a handshake counts for. A client may claim a ticket that it does not have: what became of
+/// it says `is_resumed`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hello {
+    /// More bytes are needed.
+    Incomplete,
+    /// A ClientHello without a ticket.
+    Full,
+    /// A ClientHello that offers a ticket.
+    Resuming,
+    /// No ClientHello: to be given to the handshake all the same, which answers with the right alert.
+    Other,
+}
+
+/// Content type handshake, and the message type of a ClientHello (RFC 8446, sections 5.1 and 4).
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+/// The extension that offers tickets; it is always the last one (RFC 8446, section 4.2.11).
+const PRE_SHARED_KEY: usize = 41;
+/// Longest record of plaintext.
+const MAX_RECORD: usize = 1 << 14;
+
+/// Looks at the first bytes of a connection: no allocation, work bounded by the number of extensions and records.
+pub fn peek(bytes: &[u8]) -> Hello {
+    let mut reader = Reader { bytes, left: 0 };
+    match read(&mut reader) {
+        Ok(hello) => hello,
+        Err(Stop::More) => Hello::Incomplete,
+        Err(Stop::Wrong) => Hello::Other,
+    }
+}
+
+fn read(reader: &mut Reader<'_>) -> Result<Hello, Stop> {
+    if reader.number(1)? != usize::from(CLIENT_HELLO) {
+        return Err(Stop::Wrong);
+    }
+    let mut left = reader.number(3)?;
+    if left > super::handshake::MAX_BYTES {
+        return Err(Stop::Wrong);
+    }
+    // Version and random, then session id, cipher suites, compression methods: each behind its length.
+    reader.skip(take(&mut left, 34)?)?;
+    for length in [1, 2, 1] {
+        let field = reader.number(take(&mut left, length)?)?;
+        reader.skip(take(&mut left, field)?)?;
+    }
+    if left == 0 {
+        return Ok(Hello::Full);
+    }
+    reader.number(take(&mut left, 2)?)?;
+    while left > 0 {
+        let kind = reader.number(take(&mut left, 2)?)?;
+        let length = reader.number(take(&mut left, 2)?)?;
+        if kind == PRE_SHARED_KEY {
+            return Ok(Hello::Resuming);
+        }
+        reader.skip(take(&mut left, length)?)?;
+    }
+    Ok(Hello::Full)
+}
+
+/// Takes so many bytes of what a message has left.
+fn take(left: &mut usize, length: usize) -> Result<usize, Stop> {
+    *left = left.checked_sub(length).ok_or(Stop::Wrong)?;
+    Ok(length)
+}
+
+enum Stop {
+    More,
+    Wrong,
+}
+
+/// Reads the contents of handshake records as one stream.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    /// Bytes of the current record that are not read yet.
+    left: usize,
+}
+
+impl Reader<'_> {
+    /// A number of 1 to 3 bytes, big-endian.
+    fn number(&mut self, length: usize) -> Result<usize, Stop> {
+        let mut number = 0;
+        for _ in 0..length {
+            self.enter_record()?;
+            let (first, rest) = self.bytes.split_first().ok_or(Stop::More)?;
+            number = number << 8 | usize::from(*first);
+            self.bytes = rest;
+            self.left -= 1;
+        }
+        Ok(number)
+    }
+
+    fn skip(&mut self, mut length: usize) -> Result<(), Stop> {
+        while length > 0 {
+            self.enter_record()?;
+            let step = length.min(self.left);
+            self.bytes = self.bytes.get(step..).ok_or(Stop::More)?;
+            self.left -= step;
+            length -= step;
+        }
+        Ok(())
+    }
+
+    /// Goes behind the next record's header, when the last record is used up.
+    fn enter_record(&mut self) -> Result<(), Stop> {
+        if self.left > 0 {
+            return Ok(());
+        }
+        // Said at the first wrong byte: who speaks another protocol may wait for our answer.
+        let wrong = |at: usize, value: u8| self.bytes.get(at).is_some_and(|byte| *byte != value);
+        if wrong(0, HANDSHAKE) || wrong(1, 3) {
+            return Err(Stop::Wrong);
+        }
+        let (header, rest) = self.bytes.split_first_chunk::<5>().ok_or(Stop::More)?;
+        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        if length == 0 || length > MAX_RECORD {
+            return Err(Stop::Wrong);
+        }
+        (self.bytes, self.left) = (rest, length);
+        Ok(())
+    }
+}
