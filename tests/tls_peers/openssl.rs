@@ -70,9 +70,9 @@ pub fn key_updates() {
     let trace = scene.papers.path("trace");
     let (tunnel, mut client) = open(&scene, &["-msg", "-msgfile", &trace.display().to_string()]);
     life::whole(&mut client, &scene.node);
-    for (command, theirs) in [("K", 1), ("k", 1), ("K", 2), ("K", 3), ("k", 3)] {
+    for (index, (command, theirs)) in [("K", 1), ("k", 1), ("K", 2), ("K", 3), ("k", 3)].into_iter().enumerate() {
         tunnel.command(command);
-        tunnel.wait_said("KEYUPDATE");
+        tunnel.wait_said("KEYUPDATE", index + 1);
         life::goes_on(&mut client, &scene.node);
         assert_eq!(count(&trace, "<<< TLS 1.3", "KeyUpdate"), theirs, "after {command}");
     }
@@ -113,7 +113,7 @@ pub fn groups() {
 
 /// Without ALPN anybody is welcome; with it, those who offer ours.
 pub fn alpn() {
-    let scene = Scene::with("tls_alpn = true");
+    let scene = Scene::new();
     assert_said(&lives(&scene, &["-alpn", "h2,bitcoin/1"]), "ALPN protocol: bitcoin/1");
     assert_said(&lives(&scene, &[]), "No ALPN negotiated");
     // s_client has no name for this alert, which is number 120.

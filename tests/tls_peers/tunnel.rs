@@ -74,11 +74,11 @@ impl Tunnel {
         format!("{text}\n{}", String::from_utf8_lossy(&errors))
     }
 
-    /// Waits until the program has said this.
+    /// Waits until the program has said this so many times.
     #[track_caller]
-    pub fn wait_said(&self, what: &str) {
-        wait::for_(&format!("{what:?} from {}, which said {}", self.name, self.said()), || {
-            self.said().contains(what)
+    pub fn wait_said(&self, what: &str, times: usize) {
+        wait::for_(&format!("{what:?} {times} times from {}", self.name), || {
+            self.said().matches(what).count() >= times
         });
     }
 
