@@ -23,8 +23,10 @@ pub(super) struct Host {
     pub(super) links: Vec<HubEnd>,
     /// Wakes the hub.
     pub(super) bell: Doorbell,
-    /// Where clients connect, ports resolved; those of TLS behind the others.
+    /// Where clients connect, ports resolved.
     pub(super) addresses: Vec<SocketAddr>,
+    /// Where clients connect with TLS.
+    pub(super) tls_addresses: Vec<SocketAddr>,
     threads: Vec<JoinHandle<()>>,
     /// Keeps the ports ours while no shard listens.
     _reserved: Vec<OwnedFd>,
@@ -115,7 +117,8 @@ impl Host {
         for result in started.iter().take(config.shards) {
             result.map_err(Failure::Other)?;
         }
-        Ok(Host { links, bell, addresses, threads, _reserved: reserved })
+        let tls_addresses = addresses.split_off(config.listen.len());
+        Ok(Host { links, bell, addresses, tls_addresses, threads, _reserved: reserved })
     }
 
     /// Waits for the shards to end; the hub has told them to.

@@ -31,7 +31,7 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
     let tls = load_tls(&config.tls)?;
     let store = open_store(&config)?;
     let host = Host::start(&config, nonces, seed, tls.clone())?;
-    let addresses = Arc::from(host.addresses.clone());
+    let mut log = Log::new(&host.addresses, &host.tls_addresses);
     let (links, bell, threads, _reserved) = host.split();
     let drain = HubHandle::new(bell.clone());
     on_signal(drain.clone(), config.tls.clone(), tls)?;
@@ -44,7 +44,6 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
         env!("CARGO_PKG_VERSION")
     );
     let hub_config = hub_config(&config, seed, nonces);
-    let mut log = Log::new(addresses);
     let (store, opened) = store;
     let make = |now, unix| {
         Hub::new(hub_config, store, opened, now, unix)
@@ -132,15 +131,17 @@ fn load_tls(config: &TlsConfig) -> Result<Option<Arc<tls::Server>>, Failure> {
     if config.listen.is_empty() {
         return Ok(None);
     }
-    config.load().map(|server| Some(Arc::new(server))).map_err(|error| Failure::Usage(error.to_string()))
+    tls::Server::load(&config.setup, None).map(Some).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// Reads the files anew. What cannot be used changes nothing: the old certificates stay.
-fn reload(handle: &HubHandle, config: &TlsConfig, running: &tls::Server) {
-    match config.reload(running) {
+fn reload(handle: &HubHandle, config: &TlsConfig, running: &mut Arc<tls::Server>) {
+    match tls::Server::load(&config.setup, Some(running)) {
         Ok(server) => {
-            tracing::info!(event = %"reload", certificates = config.certificates.len(), "certificates read again");
-            handle.reload(Arc::new(server));
+            let certificates = config.setup.certificates.len();
+            tracing::info!(event = %"reload", certificates, "certificates read again");
+            *running = server.clone();
+            handle.reload(server);
         }
         Err(error) => {
             tracing::error!(event = %"reload", "certificates not read again, the old ones stay: {error}");
@@ -149,7 +150,7 @@ fn reload(handle: &HubHandle, config: &TlsConfig, running: &tls::Server) {
 }
 
 /// SIGTERM and SIGINT drain, SIGHUP reads the certificates again; the thread that waits for them ends with the process.
-fn on_signal(drain: HubHandle, tls: TlsConfig, running: Option<Arc<tls::Server>>) -> Result<(), Failure> {
+fn on_signal(drain: HubHandle, tls: TlsConfig, mut running: Option<Arc<tls::Server>>) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |error: std::io::Error| Failure::Other(format!("signals cannot be handled: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -164,7 +165,7 @@ fn on_signal(drain: HubHandle, tls: TlsConfig, running: Option<Arc<tls::Server>>
             tokio::select! {
                 _ = term.recv() => break "SIGTERM",
                 _ = int.recv() => break "SIGINT",
-                _ = hup.recv() => match &running {
+                _ = hup.recv() => match &mut running {
                     Some(running) => reload(&drain, &tls, running),
                     None => tracing::info!(event = %"reload", "SIGHUP: nothing to read again"),
                 },

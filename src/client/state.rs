@@ -125,7 +125,8 @@ pub struct Client<A> {
     pub active: Option<Box<A>>,
 }
 
-const _: () = assert!(size_of::<Client<u64>>() <= 96, "an idle client is at most a cache line and a half, keys apart");
+const _: () =
+    assert!(size_of::<Client<u64>>() <= 96, "an idle client is at most a cache line and a half, keys apart");
 
 /// What is due for a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

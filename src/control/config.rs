@@ -9,8 +9,8 @@ use std::time::Duration;
 use bitcoin::Network;
 use toml::{Table, Value};
 
-use crate::base::limits::{FILE_CHUNK, MAX_MESSAGE, MAX_SHARDS, MAX_USER_AGENT};
 use super::encryption::TlsConfig;
+use crate::base::limits::{FILE_CHUNK, MAX_MESSAGE, MAX_SHARDS, MAX_USER_AGENT};
 use crate::hub::store::Keep;
 use crate::shard::HandshakeLimits;
 

@@ -7,54 +7,24 @@ use toml::Value;
 
 use super::config::{ConfigError, Keys, one_line};
 use crate::shard::HandshakeLimits;
-use crate::transport::tls;
+use crate::transport::tls::{Certificate, ClientAuth, Pem, Setup};
 
-/// Whether clients show a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ClientAuth {
-    /// They are not asked.
-    #[default]
-    Off,
-    /// They may.
-    Optional,
-    /// They must.
-    Required,
-}
-
-/// TLS as configured; the files are read by [`TlsConfig::load`], again with each reload.
+/// TLS as configured; the files are read by [`crate::transport::tls::Server::load`], again with each reload.
 #[derive(Debug, Clone, Default)]
 pub struct TlsConfig {
     /// Where clients connect.
     pub listen: Vec<SocketAddr>,
-    /// Chain and key, PEM files; the first is the default.
-    pub certificates: Vec<(PathBuf, PathBuf)>,
-    /// Whether clients show a certificate.
-    pub client_auth: ClientAuth,
-    /// Who signs them, a PEM file.
-    pub client_ca: Option<PathBuf>,
-    /// Secret of the session tickets.
-    pub ticket_key: Option<PathBuf>,
+    /// Certificates, client authentication, tickets.
+    pub setup: Setup,
 }
 
 impl TlsConfig {
-    /// Reads the files.
-    pub fn load(&self) -> Result<tls::Server, ConfigError> {
-        Ok(tls::Server {})
-    }
-
-    /// Reads the files again; the tickets of `running` stay valid.
-    pub fn reload(&self, _running: &tls::Server) -> Result<tls::Server, ConfigError> {
-        self.load()
-    }
-
     /// What must hold between the keys.
     pub(super) fn check(&self, keys: &Keys<'_>, plain: &[SocketAddr]) -> Result<(), ConfigError> {
-        if !self.listen.is_empty() && self.certificates.is_empty() {
-            let expected = "a chain and a key, since `tls_listen` is given (flags --tls-certificate and --tls-key)";
+        if !self.listen.is_empty() && self.setup.certificates.is_empty() {
+            let expected =
+                "a chain and a key, since `tls_listen` is given (flags --tls-certificate and --tls-key)";
             return Err(keys.error("tls_certificates", expected));
-        }
-        if self.client_auth != ClientAuth::Off && self.client_ca.is_none() {
-            return Err(keys.error("tls_client_ca", "a PEM file, since `tls_client_auth` is not \"off\""));
         }
         match self.listen.iter().find(|at| at.port() != 0 && plain.contains(at)) {
             Some(_) => Err(keys.error("tls_listen", "other addresses than `listen`")),
@@ -65,17 +35,23 @@ impl TlsConfig {
 
 impl Keys<'_> {
     pub(super) fn tls(&self) -> Result<TlsConfig, ConfigError> {
-        let client_auth = match self.one_of("tls_client_auth", &["off", "optional", "required"])? {
-            0 => ClientAuth::Off,
-            1 => ClientAuth::Optional,
-            _ => ClientAuth::Required,
+        let mode = self.one_of("tls_client_auth", &["off", "optional", "required"])?;
+        let ca = self.optional_file("tls_client_ca")?;
+        let client_auth = match (mode, ca) {
+            (0, _) => ClientAuth::Off,
+            (1, Some(ca)) => ClientAuth::Optional(ca),
+            (_, Some(ca)) => ClientAuth::Required(ca),
+            (_, None) => {
+                return Err(self.error("tls_client_ca", "a PEM file, since `tls_client_auth` is not \"off\""));
+            }
         };
         Ok(TlsConfig {
             listen: self.addresses("tls_listen")?,
-            certificates: self.certificates("tls_certificates")?,
-            client_auth,
-            client_ca: self.optional_path("tls_client_ca")?,
-            ticket_key: self.optional_path("tls_ticket_key")?,
+            setup: Setup {
+                certificates: self.certificates("tls_certificates")?,
+                client_auth,
+                ticket_secret: self.optional_file("tls_ticket_key")?,
+            },
         })
     }
 
@@ -94,18 +70,19 @@ impl Keys<'_> {
         })
     }
 
-    fn optional_path(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+    fn optional_file(&self, key: &'static str) -> Result<Option<Pem>, ConfigError> {
         let text = self.string(key, "a path, or empty")?;
-        Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+        Ok((!text.is_empty()).then(|| Pem::File(PathBuf::from(text))))
     }
 
-    fn certificates(&self, key: &'static str) -> Result<Vec<(PathBuf, PathBuf)>, ConfigError> {
+    fn certificates(&self, key: &'static str) -> Result<Vec<Certificate>, ConfigError> {
         let expected = "a list of { chain = \"FILE\", key = \"FILE\" }";
         let list = self.0.get(key).and_then(Value::as_array).ok_or_else(|| self.error(key, expected))?;
         let pair = |value: &Value| {
             let table = value.as_table().filter(|table| table.len() == 2)?;
-            let path = |name| table.get(name).and_then(Value::as_str).map(PathBuf::from);
-            Some((path("chain")?, path("key")?))
+            let file =
+                |name| table.get(name).and_then(Value::as_str).map(|path| Pem::File(PathBuf::from(path)));
+            Some(Certificate { chain: file("chain")?, key: file("key")? })
         };
         list.iter()
             .map(|value| {

@@ -9,9 +9,9 @@ use crate::base::limits::{
 };
 use crate::base::sizes::{cq_entries, recv_buffers};
 use crate::link::{ToHub, ToShard};
-use crate::transport::{tls, v2};
 use crate::ring::CONN_BYTES;
 use crate::shard::client_sizes;
+use crate::transport::{tls, v2};
 
 /// Bytes the kernel keeps per idle TCP connection and its armed poll, measured on Linux 6.18
 /// (tcp_sock, inode, file, dentry and the rest 3,670; io_kiocb of a poll 256).

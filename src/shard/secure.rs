@@ -62,7 +62,8 @@ impl Core {
     fn open(&mut self, id: ClientId, bytes: &mut [u8]) -> Result<(), End> {
         let mut kept = self.take_kept(id);
         let result = if kept.is_empty() {
-            self.open_and_read(id, bytes).and_then(|used| self.keep_sealed(id, bytes.get(used..).unwrap_or(&[])))
+            self.open_and_read(id, bytes)
+                .and_then(|used| self.keep_sealed(id, bytes.get(used..).unwrap_or(&[])))
         } else {
             let before = kept.capacity();
             kept.extend_from_slice(bytes);
@@ -214,8 +215,7 @@ impl Core {
         let Some(client) = self.clients.get_mut(id).filter(|c| c.channel.is_sealed()) else { return payload };
         let frames = payload.as_slice();
         let room = client.channel.sealed_len(frames.len());
-        let mut sealed =
-            if room <= SMALL_SEND { self.pool.take() } else { self.pool.take_large(room) };
+        let mut sealed = if room <= SMALL_SEND { self.pool.take() } else { self.pool.take_large(room) };
         let before = sealed.capacity();
         client.channel.seal(frames, &mut sealed);
         self.pool.grown(before, &sealed);

@@ -14,7 +14,9 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::core::{Core, ListenerKind, ShardConfig};
-use crate::base::limits::{STEPS_IN_SWEEP, STEPS_PER_TURN, TRANSPORT_HANDSHAKES_LEAST, TRANSPORT_TIMEOUT_PRESSED, V2_KEY};
+use crate::base::limits::{
+    STEPS_IN_SWEEP, STEPS_PER_TURN, TRANSPORT_HANDSHAKES_LEAST, TRANSPORT_TIMEOUT_PRESSED, V2_KEY,
+};
 use crate::base::{ClientId, End, Instant};
 use crate::client::Flags;
 use crate::io::{ListenerId, Op};
@@ -181,7 +183,6 @@ impl Shaking {
             .or_else(|| self.full.pop(now))
             .or_else(|| self.v2.pop(now))
     }
-
 }
 
 /// What a step came to.
@@ -191,11 +192,7 @@ enum Stepped {
     Failed(End),
 }
 
-fn stepped<H, S>(
-    shake: Shake<H, S>,
-    goes: fn(Box<H>) -> Channel,
-    open: fn(Box<S>) -> Channel,
-) -> Stepped {
+fn stepped<H, S>(shake: Shake<H, S>, goes: fn(Box<H>) -> Channel, open: fn(Box<S>) -> Channel) -> Stepped {
     match shake {
         Shake::More { handshake, used } => Stepped::Goes { channel: goes(handshake), used },
         Shake::Done { session, used } => Stepped::Open { channel: open(session), used },
@@ -208,7 +205,11 @@ impl Core {
     pub(super) fn begin_v2(&mut self, id: ClientId) {
         while self.shaking.v2_open >= self.shaking.most {
             let Some(oldest) = self.shaking.v2_order.pop_front() else { break };
-            if self.clients.get_mut(oldest).is_some_and(|c| matches!(c.channel, Channel::V2Fresh | Channel::V2Shaking(_))) {
+            if self
+                .clients
+                .get_mut(oldest)
+                .is_some_and(|c| matches!(c.channel, Channel::V2Fresh | Channel::V2Shaking(_)))
+            {
                 self.end(oldest, End::HandshakeEvicted);
             }
         }
@@ -408,4 +409,3 @@ impl Core {
         }
     }
 }
-

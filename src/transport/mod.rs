@@ -37,6 +37,28 @@ pub enum Role {
     Responder,
 }
 
+/// The transports.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// v1, no encryption.
+    Plain,
+    /// BIP324.
+    V2,
+    /// TLS 1.3.
+    Tls,
+}
+
+impl Kind {
+    /// The name in logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::Plain => "plain",
+            Kind::V2 => "v2",
+            Kind::Tls => "tls",
+        }
+    }
+}
+
 /// What `open` did with the bytes given to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Opened {

@@ -1,15 +1,51 @@
 //! BIP324: opportunistic encryption between Bitcoin nodes.
+//!
+//! ```text
+//!   keys        ElligatorSwift key exchange and what is derived from it
+//!   cipher      FSChaCha20 and FSChaCha20Poly1305 of one direction
+//!   handshake   keys, garbage, version packet
+//!   session     packets opened in place; v1 frames sealed into packets
+//!   transcode   where in a stream of v1 frames we stand
+//!   stream      ChaCha20-Poly1305 of a message that comes in parts
+//! ```
+//! Hides no traffic shape: we send no decoys and little garbage (see [`Handshake`]). Theirs are taken.
 
-use rand::RngCore;
+mod cipher;
+mod handshake;
+mod keys;
+mod session;
+mod stream;
+mod transcode;
 
-use super::{Opened, Role, Shake};
-use crate::base::End;
+#[cfg(test)]
+mod tests;
+
+pub use handshake::Handshake;
+pub use session::Session;
+
 use crate::wire::Magic;
+
+/// Most bytes of garbage (BIP324).
+pub const MAX_GARBAGE: usize = 4_095;
+/// Bytes of a public key in ElligatorSwift encoding.
+const KEY: usize = 64;
+/// Bytes of a garbage terminator.
+const TERMINATOR: usize = 16;
+/// Bytes of an encrypted length.
+const LENGTH: usize = 3;
+/// Bytes of a packet's header: flags.
+const HEADER: usize = 1;
+/// Bytes of an authentication tag.
+const TAG: usize = 16;
+/// Bytes of a packet beside its contents.
+const EXPANSION: usize = LENGTH + HEADER + TAG;
+/// The header's bit that makes a packet a decoy.
+const IGNORE: u8 = 0x80;
 
 /// What the first bytes of an accepted connection are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum First {
-    /// All bytes so far could begin a v1 `version` message.
+    /// All bytes so far could begin a v1 `version` message, of our network or another one.
     Incomplete,
     /// A v1 `version` message begins here.
     V1,
@@ -19,47 +55,19 @@ pub enum First {
     V2,
 }
 
-/// Tells v1 from v2 by the first 16 bytes (BIP324).
-pub fn first(_magic: Magic, _bytes: &[u8]) -> First {
-    First::V1
-}
-
-/// A handshake in progress.
-#[derive(Debug)]
-pub struct Handshake {}
-
-impl Handshake {
-    /// Begins; `out` gets our key (initiator at once, responder with the first step).
-    pub fn new(_role: Role, _magic: Magic, _rng: &mut dyn RngCore, _out: &mut Vec<u8>) -> Box<Handshake> {
-        Box::new(Handshake {})
-    }
-
-    /// Takes what has come. `input` is all that has not been used yet.
-    pub fn step(self: Box<Self>, _input: &mut [u8], _out: &mut Vec<u8>) -> Shake<Handshake, Session> {
-        Shake::Failed(End::V2Garbage)
-    }
-}
-
-/// An open session.
-#[derive(Debug)]
-pub struct Session {}
-
-impl Session {
-    /// Opens the whole packets at the front of `bytes`, in place: the plaintext is [`crate::wire::Framing::V2`], decoys left out.
-    pub fn open(&mut self, _bytes: &mut [u8]) -> Result<Opened, End> {
-        Err(End::V2BadPacket)
-    }
-
-    /// Seals v1 frames, which may be cut anywhere: what a frame lacks comes with the next call.
-    pub fn seal(&mut self, _frames: &[u8], _out: &mut Vec<u8>) {}
-
-    /// Bytes that [`Session::seal`] appends at most for so many bytes of frames.
-    pub fn sealed_len(frames: usize) -> usize {
-        frames
-    }
-
-    /// The session id (BIP324), for people to compare.
-    pub fn id(&self) -> &[u8; 32] {
-        &[0; 32]
+/// Tells v1 from v2 by the first 16 bytes (BIP324). A key exchange is 64 bytes at least and comes at once, so nothing is lost
+/// by waiting for as many as are needed to know another network's `version` (Bitcoin Core V2Transport::ProcessReceivedKeyBytes).
+pub fn first(magic: Magic, bytes: &[u8]) -> First {
+    const NAME: &[u8; 12] = b"version\0\0\0\0\0";
+    let network = &bytes[..bytes.len().min(4)];
+    let name = &bytes[network.len()..bytes.len().min(16)];
+    if name != &NAME[..name.len()] {
+        First::V2
+    } else if name.len() < NAME.len() {
+        First::Incomplete
+    } else if network == magic {
+        First::V1
+    } else {
+        First::OtherNetwork
     }
 }
