@@ -421,7 +421,9 @@ impl Core {
             self.give_active(active);
         }
         let congested = self.is_congested();
+        let now = self.now.secs();
         let Some(client) = self.clients.get_mut(id) else { return };
+        watch_partial(client, now);
         if client.is(Flags::RECEIVING) || !wants_bytes(client) {
             return;
         }
@@ -477,6 +479,23 @@ impl Core {
         }
         client.active.as_deref_mut()
     }
+}
+
+/// A record in parts has the same deadline as a message in parts. `read_messages` ends it with each whole message; here it is
+/// begun, and ended when a record had no message in it.
+fn watch_partial(client: &mut Client, now: u32) {
+    if !client.channel.is_sealed() || client.is(Flags::SENDING) {
+        return;
+    }
+    let active = client.active.as_ref();
+    if active.is_some_and(|a| a.is_busy()) {
+        return;
+    }
+    let partial = active.is_some_and(|a| !a.sealed.is_empty() || !a.input.is_empty());
+    if partial && !client.is(Flags::PARTIAL) {
+        client.message_begun = now;
+    }
+    client.flags.set(Flags::PARTIAL, partial);
 }
 
 /// True exactly when more bytes can be taken: no request is being served, and what is kept is only the beginning of one

@@ -215,7 +215,13 @@ impl Core {
         let Some(client) = self.clients.get_mut(id).filter(|c| c.channel.is_sealed()) else { return payload };
         let frames = payload.as_slice();
         let room = client.channel.sealed_len(frames.len());
-        let mut sealed = if room <= SMALL_SEND { self.pool.take() } else { self.pool.take_large(room) };
+        // What the transport had to say was sealed before this and goes before it.
+        let control = client.active.as_mut().filter(|active| !active.control.is_empty());
+        let mut sealed = match control.map(|active| std::mem::take(&mut active.control)) {
+            Some(control) => control,
+            None if room <= SMALL_SEND => self.pool.take(),
+            None => self.pool.take_large(room),
+        };
         let before = sealed.capacity();
         client.channel.seal(frames, &mut sealed);
         self.pool.grown(before, &sealed);

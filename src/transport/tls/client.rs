@@ -212,12 +212,11 @@ impl Collector {
         }
     }
 
-    /// It is complete. True exactly when no more is wanted.
-    pub fn finish(&mut self) -> bool {
+    /// It is complete.
+    pub fn finish(&mut self) {
         if let Some(kernel) = self.kernel.take() {
             self.tickets.keep(std::mem::take(&mut self.message), kernel);
         }
-        true
     }
 }
 

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use aws_lc_rs::error::Unspecified;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, ServerConnectionData, UnbufferedServerConnection};
@@ -20,7 +21,8 @@ use rustls::{CommonState, HandshakeKind, InvalidMessage, PeerIncompatible};
 use super::alert::{self, Violation};
 use super::client::{Collect, Collector};
 use super::secrets::{Secrets, captured};
-use super::session::{ALERT, Extra, HEADER, Session};
+use super::session::{ALERT, Extra, HEADER, Session, record};
+use super::suite::{Keys, Suite};
 use crate::base::End;
 use crate::transport::{Role, Shake};
 
@@ -37,7 +39,7 @@ pub struct Handshake {
     fed: usize,
     /// Bytes used up so far.
     used: usize,
-    /// True exactly when something of ours has gone out: from then on alerts are rustls' alone, because they may have to be sealed.
+    /// True exactly when something of ours has gone out.
     spoken: bool,
 }
 
@@ -148,20 +150,38 @@ impl Handshake {
 
     /// rustls says what to tell the peer; where it says nothing, we do.
     fn fail(mut self: Box<Self>, error: &rustls::Error, out: &mut Vec<u8>) -> Shake<Handshake, Session> {
-        let spoken = self.spoken;
-        let before = out.len();
-        let _ = self.turn(&mut [], out);
-        let end = end_of(error, spoken);
-        if out.len() > before || matches!(error, rustls::Error::AlertReceived(_)) {
+        let end = end_of(error, self.spoken);
+        let told = match &mut self.side {
+            Side::Server { connection, .. } => flush(connection, out),
+            Side::Client { connection, .. } => flush(connection, out),
+        };
+        if told || matches!(error, rustls::Error::AlertReceived(_)) {
             return Shake::Failed(end);
         }
         self.refuse(Violation { end, alert: Some(alert::UNEXPECTED_MESSAGE) }, out)
     }
 
-    /// Ends with an alert of ours, in the clear; only while nothing of ours has gone out.
+    /// Ends with an alert of ours: in the clear while keys are not agreed upon, then under a server's first application key, which
+    /// is in use since its Finished. A client between ServerHello and Finished, whose key we do not have, says nothing.
     fn refuse(self: Box<Self>, violation: Violation, out: &mut Vec<u8>) -> Shake<Handshake, Session> {
-        if let Some(description) = violation.alert.filter(|_| !self.spoken) {
-            out.extend_from_slice(&[ALERT, 3, 3, 0, 2, 2, description]);
+        let Some(description) = violation.alert else { return Shake::Failed(violation.end) };
+        let suite = self.common().negotiated_cipher_suite().and_then(|suite| Suite::of(suite.suite()));
+        match (suite, &self.secrets, &self.side) {
+            (_, Some(secrets), Side::Server { .. }) => {
+                let before = out.len();
+                let sealed = suite.ok_or(Unspecified).and_then(|suite| {
+                    let mut keys = Keys::derived(suite, suite.secret(&secrets.server))?;
+                    let cipher = keys.cipher(suite)?;
+                    record(&mut keys, &cipher, ALERT, &[2, description], out)
+                });
+                if sealed.is_err() {
+                    out.truncate(before);
+                }
+            }
+            (None, None, _) | (_, None, Side::Server { .. }) => {
+                out.extend_from_slice(&[ALERT, 3, 3, 0, 2, 2, description]);
+            }
+            _ => {}
         }
         Shake::Failed(violation.end)
     }
@@ -242,8 +262,8 @@ fn attend(
     resumed: bool,
 ) -> Result<Box<Session>, End> {
     let (extracted, kernel) = connection.dangerous_into_kernel_connection().map_err(|_| End::TlsHandshake)?;
-    let extra =
-        collect.wanted(resumed).map(|tickets| Box::new(Extra::Collector(Collector::new(tickets, kernel))));
+    let collector = collect.wanted(resumed).map(|tickets| Box::new(Collector::new(tickets, kernel)));
+    let extra = collector.map(|collector| Box::new(Extra::Collector(collector)));
     Session::new(Role::Initiator, &extracted, secrets, resumed, extra).ok_or(End::TlsHandshake)
 }
 
@@ -251,6 +271,8 @@ fn attend(
 trait Process {
     type Data;
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    /// True exactly when something is queued to be sent.
+    fn has_more(&self) -> bool;
 }
 
 impl Process for UnbufferedServerConnection {
@@ -258,12 +280,18 @@ impl Process for UnbufferedServerConnection {
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(input)
     }
+    fn has_more(&self) -> bool {
+        self.wants_write()
+    }
 }
 
 impl Process for UnbufferedClientConnection {
     type Data = ClientConnectionData;
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(input)
+    }
+    fn has_more(&self) -> bool {
+        self.wants_write()
     }
 }
 
@@ -291,6 +319,19 @@ fn drive<C: Process>(connection: &mut C, input: &mut [u8], out: &mut Vec<u8>) ->
         };
         return (done, turn);
     }
+}
+
+/// Takes what a failed connection has queued: what it had to say before, and the alert. While there is something it does not look at its
+/// input, which it must not see again: what failed once would fail otherwise the next time, or with a second alert.
+fn flush<C: Process>(connection: &mut C, out: &mut Vec<u8>) -> bool {
+    let before = out.len();
+    while connection.has_more() {
+        let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process(&mut []).state else { break };
+        if !append(out, |space| data.encode(space)) {
+            break;
+        }
+    }
+    out.len() > before
 }
 
 /// Makes room for what rustls has to say.

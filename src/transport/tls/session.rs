@@ -40,16 +40,9 @@ pub struct Session {
     pub(super) tx: Keys,
     /// What only few sessions have.
     pub(super) extra: Option<Box<Extra>>,
-    /// Bytes of a NewSessionTicket that are still to come.
-    pub(super) skip: u32,
-    /// The beginning of a handshake message that was cut by the end of its record.
-    pub(super) head: [u8; 4],
-    /// How many bytes of `head` are there.
-    pub(super) head_len: u8,
-    /// Empty records in a row.
-    pub(super) empties: u8,
-    /// Handshake messages and warnings since application data came last.
-    pub(super) asides: u8,
+    pub(super) inside: Inside,
+    /// Records and messages in a row that brought no application data.
+    pub(super) fruitless: u8,
     pub(super) suite: Suite,
     pub(super) role: Role,
     /// Set exactly when nothing more is opened or sealed, because of this.
@@ -69,11 +62,28 @@ pub enum Extra {
     /// SHA-256 of the SPKI of the client's certificate.
     Identity([u8; 32]),
     /// A client that still waits for its first ticket.
-    Collector(Collector),
+    Collector(Box<Collector>),
 }
 
-// A million of them: two secrets of 48 bytes, two keys of 32, two IVs of 12, two counters of 8 are 200.
-const _: () = assert!(std::mem::size_of::<Session>() <= 240);
+/// Where in the peer's handshake messages a record has ended: they may be cut anywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inside {
+    /// Between them.
+    Nothing,
+    /// In the first bytes of one, or before the last byte of a KeyUpdate.
+    Head {
+        /// The bytes.
+        bytes: [u8; 4],
+        /// How many are there: at least one.
+        len: u8,
+    },
+    /// In a NewSessionTicket, of which so many bytes are still to come.
+    Ticket(u32),
+}
+
+// A million of them: two secrets of 48 bytes, two keys of 32, two IVs of 12, two counters of 8 are 200. 224 is a size that the
+// allocator has; the next is 256.
+const _: () = assert!(std::mem::size_of::<Session>() <= 224);
 
 impl Session {
     /// From what the handshake came to.
@@ -94,11 +104,8 @@ impl Session {
             rx,
             tx,
             extra,
-            skip: 0,
-            head: [0; 4],
-            head_len: 0,
-            empties: 0,
-            asides: 0,
+            inside: Inside::Nothing,
+            fruitless: 0,
             suite,
             role,
             ended: None,
@@ -193,7 +200,7 @@ impl Session {
     fn seal_all(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Unspecified> {
         let mut cipher = self.tx.cipher(self.suite)?;
         for chunk in plain.chunks(MAX_PLAIN) {
-            if self.tx.seq >= self.suite.renew_after() - 1 {
+            if self.tx.seq() >= self.suite.renew_after() - 1 {
                 self.announce_update(&cipher, false, out)?;
                 cipher = self.tx.cipher(self.suite)?;
             }
@@ -237,7 +244,7 @@ impl std::fmt::Debug for Session {
 }
 
 /// Seals one record.
-fn record(
+pub(super) fn record(
     keys: &mut Keys,
     cipher: &LessSafeKey,
     content: u8,

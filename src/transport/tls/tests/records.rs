@@ -1,0 +1,497 @@
+//! Every rule of the record layer, and the alert for who breaks it.
+
+use proptest::prelude::*;
+
+use super::super::alert::*;
+use super::super::session::{ALERT, DATA, HANDSHAKE, HEADER, MAX_PLAIN};
+use super::support::*;
+use crate::base::End;
+use crate::transport::Opened;
+use crate::transport::tls::*;
+
+const REQUESTED: [u8; 5] = [24, 0, 0, 1, 1];
+const NOT_REQUESTED: [u8; 5] = [24, 0, 0, 1, 0];
+
+fn pair() -> Pair {
+    connect(&Acceptor::new(&server(&plain_setup())), &any_client(0), false).unwrap()
+}
+
+/// The server opens this; what it says in reply the client opens.
+fn open(pair: &mut Pair, wire: &mut [u8]) -> (Result<Opened, End>, Vec<u8>) {
+    let mut reply = Vec::new();
+    (pair.server.open(wire, &mut reply), reply)
+}
+
+/// The server ends for this reason and says so by one alert.
+fn refuses(pair: &mut Pair, wire: &mut [u8], end: End, alert: u8) {
+    let (opened, mut reply) = open(pair, wire);
+    assert_eq!(opened, Err(end));
+    assert_eq!(described(&mut pair.client, &mut reply), [alert]);
+    // And then it is over: no second alert, nothing sealed.
+    let mut more = Vec::new();
+    assert_eq!(pair.server.open(&mut [], &mut more), Err(end));
+    pair.server.seal(b"more", &mut more);
+    pair.server.close(&mut more);
+    pair.server.refresh(&mut more);
+    assert!(more.is_empty());
+}
+
+/// The alerts in a stream.
+fn described(to: &mut Session, wire: &mut [u8]) -> Vec<u8> {
+    let mut alerts = Vec::new();
+    let mut rest = wire;
+    while !rest.is_empty() {
+        let header: [u8; 5] = rest[..5].try_into().unwrap();
+        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        let cipher = to.rx.cipher(to.suite).unwrap();
+        let inner = to.rx.open(&cipher, header, &mut rest[5..5 + length]).unwrap();
+        assert_eq!(rest[5 + inner - 1], ALERT);
+        assert_eq!(inner, 3);
+        alerts.push(rest[6]);
+        rest = &mut rest[5 + length..];
+    }
+    alerts
+}
+
+#[test]
+fn records_of_the_wrong_kind_are_refused_by_the_right_alert() {
+    let client_messages = [1u8, 2, 4, 5, 8, 11, 13, 15, 20, 25, 254];
+    for kind in client_messages {
+        let (mut pair, mut wire) = (pair(), Vec::new());
+        forge(&mut pair.client, HANDSHAKE, &[kind, 0, 0, 1, 0], &mut wire);
+        refuses(&mut pair, &mut wire, End::TlsUnexpected, UNEXPECTED_MESSAGE);
+    }
+    let cases: [(&str, u8, &[u8], End, u8); 14] = [
+        ("sealed change_cipher_spec", 20, &[1], End::TlsUnexpected, UNEXPECTED_MESSAGE),
+        ("heartbeat", 24, &[1], End::TlsUnexpected, UNEXPECTED_MESSAGE),
+        ("unknown content", 99, b"x", End::TlsUnexpected, UNEXPECTED_MESSAGE),
+        ("nothing but padding", 0, &[0; 20], End::TlsUnexpected, UNEXPECTED_MESSAGE),
+        ("empty inner plaintext", 0, &[], End::TlsUnexpected, UNEXPECTED_MESSAGE),
+        ("empty alert", ALERT, &[], End::TlsUnexpected, UNEXPECTED_MESSAGE),
+        ("alert of one byte", ALERT, &[1], End::TlsUnexpected, DECODE_ERROR),
+        ("two alerts", ALERT, &[1, 90, 1, 0], End::TlsUnexpected, DECODE_ERROR),
+        ("empty handshake", HANDSHAKE, &[], End::TlsUnexpected, UNEXPECTED_MESSAGE),
+        ("KeyUpdate with a wrong value", HANDSHAKE, &[24, 0, 0, 1, 2], End::TlsUnexpected, ILLEGAL_PARAMETER),
+        ("KeyUpdate without a value", HANDSHAKE, &[24, 0, 0, 0], End::TlsUnexpected, DECODE_ERROR),
+        ("KeyUpdate that is too long", HANDSHAKE, &[24, 0, 0, 2, 0, 0], End::TlsUnexpected, DECODE_ERROR),
+        (
+            "bytes behind a KeyUpdate",
+            HANDSHAKE,
+            &[24, 0, 0, 1, 0, 24],
+            End::TlsUnexpected,
+            UNEXPECTED_MESSAGE,
+        ),
+        (
+            "two KeyUpdates in one record",
+            HANDSHAKE,
+            &[24, 0, 0, 1, 0, 24, 0, 0, 1, 0],
+            End::TlsUnexpected,
+            UNEXPECTED_MESSAGE,
+        ),
+    ];
+    for (what, content, plain, end, alert) in cases {
+        println!("{what}");
+        let (mut pair, mut wire) = (pair(), Vec::new());
+        forge(&mut pair.client, content, plain, &mut wire);
+        refuses(&mut pair, &mut wire, end, alert);
+    }
+}
+
+#[test]
+fn records_in_the_clear_are_refused() {
+    for kind in [0, 20, 21, 22, 24, 71, 255] {
+        let mut pair = pair();
+        refuses(&mut pair, &mut [kind, 3, 3, 0, 1, 1], End::TlsUnexpected, UNEXPECTED_MESSAGE);
+    }
+}
+
+#[test]
+fn too_long_is_overflow() {
+    // Said by the header alone.
+    let mut first = pair();
+    let length = u16::try_from(MAX_PLAIN + 257).unwrap().to_be_bytes();
+    refuses(&mut first, &mut [DATA, 3, 3, length[0], length[1]], End::TlsOverflow, RECORD_OVERFLOW);
+    // Sealed as it should be, but with more inside than there may be; the last byte of the longest record is its content type.
+    let (mut second, mut wire) = (pair(), Vec::new());
+    forge(&mut second.client, DATA, &[7; MAX_PLAIN + 1], &mut wire);
+    refuses(&mut second, &mut wire, End::TlsOverflow, RECORD_OVERFLOW);
+    let (mut padded, mut wire) = (pair(), Vec::new());
+    forge(&mut padded.client, 0, &[&[7, DATA][..], &[0; MAX_PLAIN]].concat(), &mut wire);
+    refuses(&mut padded, &mut wire, End::TlsOverflow, RECORD_OVERFLOW);
+    let (mut third, mut wire) = (pair(), Vec::new());
+    forge(&mut third.client, DATA, &[7; MAX_PLAIN], &mut wire);
+    assert_eq!(open(&mut third, &mut wire).0.unwrap().plain, MAX_PLAIN);
+}
+
+#[test]
+fn too_short_or_changed_does_not_authenticate() {
+    for length in 0..16 {
+        let mut pair = pair();
+        let mut wire = vec![DATA, 3, 3, 0, length];
+        wire.resize(HEADER + usize::from(length), 0);
+        refuses(&mut pair, &mut wire, End::TlsBadRecord, BAD_RECORD_MAC);
+    }
+    let (mut template, mut wire) = (pair(), Vec::new());
+    template.client.seal(b"ping", &mut wire);
+    for bit in 0..wire.len() * 8 {
+        // The type and the length are other rules; everything else, the legacy version too, is authenticated.
+        if bit / 8 == 0 || (3..5).contains(&(bit / 8)) {
+            continue;
+        }
+        let (mut pair, mut wire) = (pair(), Vec::new());
+        pair.client.seal(b"ping", &mut wire);
+        wire[bit / 8] ^= 1 << (bit % 8);
+        refuses(&mut pair, &mut wire, End::TlsBadRecord, BAD_RECORD_MAC);
+    }
+}
+
+#[test]
+fn replayed_reordered_and_left_out_records_do_not_authenticate() {
+    let records = |pair: &mut Pair| -> Vec<Vec<u8>> {
+        (0..3u8)
+            .map(|n| {
+                let mut wire = Vec::new();
+                pair.client.seal(&[n], &mut wire);
+                wire
+            })
+            .collect()
+    };
+    for order in [&[0usize, 0][..], &[1], &[0, 2], &[0, 1, 0], &[1, 0]] {
+        let mut pair = pair();
+        let made = records(&mut pair);
+        let mut wire: Vec<u8> = order.iter().flat_map(|n| made[*n].clone()).collect();
+        refuses(&mut pair, &mut wire, End::TlsBadRecord, BAD_RECORD_MAC);
+    }
+}
+
+#[test]
+fn padded_empty_and_many_records_are_joined() {
+    let (mut pair, mut wire) = (pair(), Vec::new());
+    forge(&mut pair.client, 0, &[&b"first "[..], &[DATA], &[0; 300]].concat(), &mut wire);
+    forge(&mut pair.client, DATA, b"", &mut wire);
+    forge(&mut pair.client, DATA, b"second\0", &mut wire);
+    forge(&mut pair.client, 0, &[DATA, 0, 0], &mut wire);
+    let whole = wire.len();
+    wire.extend_from_slice(&[DATA, 3, 3]);
+    let (opened, reply) = open(&mut pair, &mut wire);
+    assert_eq!(opened, Ok(Opened { plain: 13, used: whole, need: 5, closed: false }));
+    assert_eq!(&wire[..13], b"first second\0");
+    assert!(reply.is_empty());
+}
+
+#[test]
+fn what_brings_nothing_is_bounded() {
+    type Send = fn(&mut Session, &mut Vec<u8>);
+    let kinds: [(&str, Send); 4] = [
+        ("empty records", |from, out| forge(from, DATA, b"", out)),
+        ("key updates", |from, out| from.refresh(out)),
+        ("requests for key updates", |from, out| from.refresh_both(out)),
+        ("warnings", |from, out| forge(from, ALERT, &[1, USER_CANCELED], out)),
+    ];
+    for (what, send) in kinds {
+        println!("{what}");
+        let (mut pair, mut wire) = (pair(), Vec::new());
+        for _ in 0..32 {
+            send(&mut pair.client, &mut wire);
+        }
+        pair.client.seal(b"data", &mut wire);
+        for _ in 0..32 {
+            send(&mut pair.client, &mut wire);
+        }
+        let (opened, mut reply) = open(&mut pair, &mut wire);
+        assert_eq!(opened.unwrap().plain, 4);
+        // However many requests came together, one answer.
+        assert_eq!(reply.len(), if what == "requests for key updates" { 27 } else { 0 });
+        pair.client.open(&mut reply, &mut Vec::new()).unwrap();
+        let mut wire = Vec::new();
+        send(&mut pair.client, &mut wire);
+        refuses(&mut pair, &mut wire, End::TlsLimit, UNEXPECTED_MESSAGE);
+    }
+}
+
+#[test]
+fn a_key_update_may_be_cut_anywhere_but_not_interleaved() {
+    for cut in 1..5 {
+        let (mut pair, mut wire) = (pair(), Vec::new());
+        forge(&mut pair.client, HANDSHAKE, &REQUESTED[..cut], &mut wire);
+        let (opened, reply) = open(&mut pair, &mut wire);
+        assert!(opened.is_ok() && reply.is_empty());
+        let mut wire = Vec::new();
+        forge(&mut pair.client, HANDSHAKE, &REQUESTED[cut..], &mut wire);
+        pair.client.tx.update(pair.client.suite).unwrap();
+        pair.client.seal(b"under the new key", &mut wire);
+        let (opened, mut reply) = open(&mut pair, &mut wire);
+        assert_eq!(&wire[..opened.unwrap().plain], b"under the new key");
+        // The answer asks for nothing, else it would never end.
+        let mut none = Vec::new();
+        pair.client.open(&mut reply, &mut none).unwrap();
+        assert!(none.is_empty());
+        let Pair { mut server, mut client } = pair;
+        carry(&mut server, &mut client, b"and back");
+        carry(&mut client, &mut server, b"and forth");
+    }
+    for (content, plain) in [(DATA, &b"data"[..]), (DATA, b""), (ALERT, &[1, CLOSE_NOTIFY])] {
+        for cut in 1..5 {
+            let (mut pair, mut wire) = (pair(), Vec::new());
+            forge(&mut pair.client, HANDSHAKE, &NOT_REQUESTED[..cut], &mut wire);
+            forge(&mut pair.client, content, plain, &mut wire);
+            refuses(&mut pair, &mut wire, End::TlsUnexpected, UNEXPECTED_MESSAGE);
+        }
+    }
+}
+
+#[test]
+fn key_updates_of_both_sides() {
+    let Pair { mut server, mut client } = pair();
+    for round in 0..40u8 {
+        let (mut there, mut back) = (Vec::new(), Vec::new());
+        if round % 2 == 0 {
+            client.refresh_both(&mut there)
+        } else {
+            client.refresh(&mut there)
+        }
+        client.seal(&[round; 100], &mut there);
+        let opened = server.open(&mut there, &mut back).unwrap();
+        assert_eq!(&there[..opened.plain], [round; 100]);
+        assert_eq!(back.is_empty(), round % 2 == 1);
+        client.open(&mut back, &mut Vec::new()).unwrap();
+        carry(&mut server, &mut client, &[round; 50]);
+    }
+}
+
+#[test]
+fn close_notify_both_ways() {
+    let (mut pair, mut wire) = (pair(), Vec::new());
+    pair.client.seal(b"last words", &mut wire);
+    pair.client.close(&mut wire);
+    pair.client.close(&mut wire);
+    pair.client.seal(b"not sent", &mut wire);
+    pair.client.refresh(&mut wire);
+    let whole = wire.len();
+    wire.extend_from_slice(b"not read");
+    let (opened, reply) = open(&mut pair, &mut wire);
+    let opened = opened.unwrap();
+    assert_eq!((&wire[..opened.plain], opened.used, opened.closed), (&b"last words"[..], whole, true));
+    assert!(reply.is_empty());
+    let again = pair.server.open(&mut wire[whole..], &mut Vec::new()).unwrap();
+    assert_eq!((again.plain, again.used, again.closed), (0, 0, true));
+    // The other direction goes on until it is closed too (section 6.1).
+    carry(&mut pair.server, &mut pair.client, b"still here");
+    let mut wire = Vec::new();
+    pair.server.close(&mut wire);
+    assert!(pair.client.open(&mut wire, &mut Vec::new()).unwrap().closed);
+    // Who has closed says nothing more, not even an alert.
+    let mut reply = Vec::new();
+    let (mut other, mut wire) = (self::pair(), Vec::new());
+    other.server.close(&mut wire);
+    assert_eq!(other.server.open(&mut [DATA, 3, 3, 0, 0], &mut reply), Err(End::TlsBadRecord));
+    assert!(reply.is_empty());
+}
+
+#[test]
+fn alerts_of_the_peer_end_it_without_an_answer() {
+    for description in [10, 20, 22, 40, 46, 47, 50, 51, 70, 80, 255] {
+        for level in [1, 2] {
+            let (mut pair, mut wire) = (pair(), Vec::new());
+            forge(&mut pair.client, ALERT, &[level, description], &mut wire);
+            assert_eq!(open(&mut pair, &mut wire), (Err(End::TlsAlert), Vec::new()));
+        }
+    }
+    let (mut pair, mut wire) = (pair(), Vec::new());
+    forge(&mut pair.client, ALERT, &[1, USER_CANCELED], &mut wire);
+    forge(&mut pair.client, ALERT, &[1, CLOSE_NOTIFY], &mut wire);
+    assert!(open(&mut pair, &mut wire).0.unwrap().closed);
+}
+
+/// Puts both ends of a direction at this number.
+fn jump(from: &mut Session, to: &mut Session, seq: u64) {
+    from.tx.jump(seq);
+    to.rx.jump(seq);
+}
+
+#[test]
+fn our_key_is_replaced_before_its_limit() {
+    for suite in [Suite::Aes128, Suite::Aes256] {
+        let Pair { mut server, mut client } = paired(suite);
+        let limit = suite.renew_after();
+        jump(&mut server, &mut client, limit - 3);
+        let (mut wire, mut reply) = (Vec::new(), Vec::new());
+        // Five records; the third would be number 2^24 - 1, so it comes as the first of the next key.
+        server.seal(&[5; MAX_PLAIN * 5], &mut wire);
+        assert!(wire.len() <= Session::sealed_len(MAX_PLAIN * 5));
+        assert_eq!(server.tx.seq(), 3);
+        let opened = client.open(&mut wire, &mut reply).unwrap();
+        assert_eq!(&wire[..opened.plain], [5; MAX_PLAIN * 5]);
+        assert!(reply.is_empty(), "the other direction stays as it is");
+        assert_eq!(client.rx.seq(), 3);
+    }
+}
+
+#[test]
+fn the_peers_key_has_to_be_replaced_before_its_limit() {
+    let Pair { mut server, mut client } = paired(Suite::Aes128);
+    let limit = Suite::Aes128.renew_after();
+    jump(&mut client, &mut server, limit - 1);
+    let (mut wire, mut asked) = (Vec::new(), Vec::new());
+    forge(&mut client, DATA, b"the last one under this key", &mut wire);
+    server.open(&mut wire, &mut asked).unwrap();
+    assert_eq!(asked.len(), 27, "a request, once");
+    for _ in 0..3 {
+        let (mut wire, mut again) = (Vec::new(), Vec::new());
+        forge(&mut client, DATA, b"on its way", &mut wire);
+        server.open(&mut wire, &mut again).unwrap();
+        assert!(again.is_empty());
+    }
+    let mut answer = Vec::new();
+    client.open(&mut asked, &mut answer).unwrap();
+    server.open(&mut answer, &mut Vec::new()).unwrap();
+    assert_eq!(server.rx.seq(), 0);
+    carry(&mut client, &mut server, b"under the next key");
+    carry(&mut server, &mut client, b"and back");
+    // A peer that does not do as it is asked.
+    let mut pair = Pair { server, client };
+    jump(&mut pair.client, &mut pair.server, Suite::Aes128.end_after() - 1);
+    let (mut wire, mut ignored) = (Vec::new(), Vec::new());
+    forge(&mut pair.client, DATA, b"one more", &mut wire);
+    pair.server.open(&mut wire, &mut ignored).unwrap();
+    pair.client.open(&mut ignored, &mut Vec::new()).unwrap();
+    pair.server.rx.jump(Suite::Aes128.end_after());
+    let mut wire = Vec::new();
+    forge(&mut pair.client, DATA, b"too many", &mut wire);
+    refuses(&mut pair, &mut wire, End::TlsLimit, UNEXPECTED_MESSAGE);
+}
+
+#[test]
+fn numbers_never_wrap() {
+    let Pair { mut server, mut client } = paired(Suite::ChaCha);
+    server.tx.jump(u64::MAX);
+    let mut wire = Vec::new();
+    forge_fails(&mut server, &mut wire);
+    client.rx.jump(u64::MAX);
+    let mut reply = Vec::new();
+    let mut sealed = vec![DATA, 3, 3, 0, 20];
+    sealed.resize(25, 0);
+    assert_eq!(client.open(&mut sealed, &mut reply), Err(End::TlsLimit));
+}
+
+fn forge_fails(from: &mut Session, out: &mut Vec<u8>) {
+    let cipher = from.tx.cipher(from.suite).unwrap();
+    assert!(session::record(&mut from.tx, &cipher, DATA, b"x", out).is_err());
+}
+
+fn paired(suite: Suite) -> Pair {
+    let mut pair = pair();
+    for (ours, secret) in [(&mut pair.server, [1u8; 48]), (&mut pair.client, [2u8; 48])] {
+        ours.suite = suite;
+        ours.tx = suite::Keys::derived(suite, suite.secret(&secret)).unwrap();
+    }
+    pair.server.rx = suite::Keys::derived(suite, suite.secret(&[2; 48])).unwrap();
+    pair.client.rx = suite::Keys::derived(suite, suite.secret(&[1; 48])).unwrap();
+    pair
+}
+
+#[test]
+fn a_client_skips_tickets_wherever_they_are_cut() {
+    let ticket = [&[4, 0, 1, 0][..], &[9; 256]].concat();
+    let stream = [&ticket[..], &ticket, &REQUESTED].concat();
+    for size in [1, 2, 3, 4, 5, 7, 100, 259, 260, 261, 525] {
+        let Pair { mut server, mut client } = pair();
+        let (mut wire, mut reply) = (Vec::new(), Vec::new());
+        for part in stream.chunks(size) {
+            forge(&mut server, HANDSHAKE, part, &mut wire);
+        }
+        server.tx.update(server.suite).unwrap();
+        server.seal(b"behind them", &mut wire);
+        let opened = client.open(&mut wire, &mut reply).unwrap();
+        assert_eq!(&wire[..opened.plain], b"behind them");
+        assert_eq!(reply.len(), 27, "the request was seen");
+    }
+    for wrong in [&[4u8, 0, 0, 0][..], &[4, 255, 255, 255], &[13, 0, 0, 1, 0]] {
+        let Pair { mut server, mut client } = pair();
+        let (mut wire, mut reply) = (Vec::new(), Vec::new());
+        forge(&mut server, HANDSHAKE, wrong, &mut wire);
+        assert_eq!(client.open(&mut wire, &mut reply), Err(End::TlsUnexpected));
+        assert_eq!(reply.len(), 24);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is said in whatever pieces of whatever length arrives as it was, with key updates in between.
+    #[test]
+    fn any_split_of_any_messages(
+        messages in prop::collection::vec((0usize..40_000, any::<u8>(), 0u8..8), 1..8),
+        pieces in prop::collection::vec(1usize..20_000, 1..40),
+        suite in 0usize..3,
+    ) {
+        let Pair { mut server, mut client } = paired(SUITES[suite]);
+        let (mut wire, mut plain) = (Vec::new(), Vec::new());
+        for (length, byte, then) in messages {
+            client.seal(&vec![byte; length], &mut wire);
+            plain.extend(std::iter::repeat_n(byte, length));
+            match then {
+                0 => client.refresh(&mut wire),
+                1 => client.refresh_both(&mut wire),
+                2 => forge(&mut client, DATA, b"", &mut wire),
+                _ => {}
+            }
+        }
+        let mut reader = Reader::default();
+        let mut rest = &wire[..];
+        for piece in pieces.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (now, later) = rest.split_at((*piece).min(rest.len()));
+            reader.push(&mut server, now).unwrap();
+            rest = later;
+        }
+        prop_assert!(reader.is_empty());
+        prop_assert_eq!(reader.plain, plain);
+        let mut reply = reader.reply;
+        client.open(&mut reply, &mut Vec::new()).unwrap();
+        carry(&mut server, &mut client, b"and back");
+    }
+
+    /// A spoilt stream never opens to anything but a beginning of what was said, and ends by one alert at most.
+    #[test]
+    fn spoilt_streams(
+        lengths in prop::collection::vec(1usize..300, 1..8),
+        at in any::<prop::sample::Index>(),
+        bit in 0u8..8,
+        how in 0u8..4,
+        piece in 1usize..400,
+    ) {
+        let mut pair = pair();
+        let (mut wire, mut plain) = (Vec::new(), Vec::new());
+        for (n, length) in lengths.iter().enumerate() {
+            pair.client.seal(&vec![n as u8; *length], &mut wire);
+            plain.extend(std::iter::repeat_n(n as u8, *length));
+        }
+        let at = at.index(wire.len());
+        match how {
+            0 => wire[at] ^= 1 << bit,
+            1 => wire.truncate(at),
+            2 => drop(wire.drain(at..(at + 30).min(wire.len()))),
+            _ => {
+                let again = wire[at..(at + 50).min(wire.len())].to_vec();
+                wire.splice(at..at, again);
+            }
+        }
+        let mut reader = Reader::default();
+        let mut end = None;
+        for part in wire.chunks(piece) {
+            if let Err(error) = reader.push(&mut pair.server, part) {
+                end = Some(error);
+                break;
+            }
+        }
+        prop_assert!(plain.starts_with(&reader.plain));
+        let alerts = described(&mut pair.client, &mut reader.reply);
+        prop_assert_eq!(alerts.len(), usize::from(end.is_some()));
+        if how == 1 {
+            prop_assert_eq!(end, None, "what is cut is not wrong yet");
+        }
+    }
+}
