@@ -70,7 +70,9 @@ pub fn key_updates() {
     let trace = scene.papers.path("trace");
     let (tunnel, mut client) = open(&scene, &["-msg", "-msgfile", &trace.display().to_string()]);
     life::whole(&mut client, &scene.node);
-    for (index, (command, theirs)) in [("K", 1), ("k", 1), ("K", 2), ("K", 3), ("k", 3)].into_iter().enumerate() {
+    for (index, (command, theirs)) in
+        [("K", 1), ("k", 1), ("K", 2), ("K", 3), ("k", 3)].into_iter().enumerate()
+    {
         tunnel.command(command);
         tunnel.wait_said("KEYUPDATE", index + 1);
         life::goes_on(&mut client, &scene.node);

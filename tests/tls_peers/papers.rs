@@ -10,6 +10,8 @@ use tempfile::TempDir;
 /// An authority that both sides may trust, and the folder with what it has issued.
 pub struct Papers {
     dir: TempDir,
+    /// True exactly when the keys of what it issues are RSA keys, else they are ECDSA keys on P-256.
+    rsa: bool,
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
@@ -27,11 +29,17 @@ impl Papers {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("key"));
         let papers = Papers {
+            rsa: false,
             dir: tempfile::tempdir().expect("temporary directory"),
             authority: authority.expect("authority"),
         };
         std::fs::write(papers.authority(), papers.authority.pem()).expect("authority's file");
         papers
+    }
+
+    /// One whose certificates have RSA keys.
+    pub fn with_rsa() -> Papers {
+        Papers { rsa: true, ..Papers::new() }
     }
 
     /// The authority's certificate, for those who shall trust it.
@@ -63,7 +71,11 @@ impl Papers {
     }
 
     fn issue(&self, name: &str, alternative: Vec<String>, usage: ExtendedKeyUsagePurpose) -> Pair {
-        let key = KeyPair::generate().expect("key");
+        let key = match self.rsa {
+            true => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048),
+            false => KeyPair::generate(),
+        };
+        let key = key.expect("key");
         let mut params = CertificateParams::new(alternative).expect("names");
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![usage];
