@@ -68,11 +68,6 @@ fn gnutls_resumes() {
 }
 
 #[test]
-fn gnutls_updates_keys() {
-    gnutls::key_update();
-}
-
-#[test]
 fn gnutls_with_each_suite() {
     gnutls::suites();
 }

@@ -63,16 +63,3 @@ pub fn old_version_is_refused() {
     assert_said(&said, "Fatal error: A TLS fatal alert has been received");
     assert_said(&said.to_lowercase(), "protocol version");
 }
-
-/// Its KeyUpdate, by its own command; traffic goes on after it.
-pub fn key_update() {
-    let scene = Scene::new();
-    let (tunnel, mut client) = Tunnel::open(cli(&scene, &["--inline-commands"]));
-    life::whole(&mut client, &scene.node);
-    for _ in 0..3 {
-        tunnel.command("^rekey^");
-        life::goes_on(&mut client, &scene.node);
-    }
-    client.shut_down_sending();
-    assert!(tunnel.end().0.success());
-}

@@ -87,10 +87,15 @@ pub fn key_updates() {
 /// TLS 1.2 and older are refused with the alert for that.
 pub fn old_versions_are_refused() {
     let scene = Scene::new();
-    // SECLEVEL=0, or s_client would refuse to say TLS 1.0.
-    for version in ["-tls1_2", "-tls1_1", "-tls1"] {
+    assert_said(&refused(&scene, &["-tls1_2"]), "alert protocol version");
+    // SECLEVEL=0, or s_client would refuse to say so. rustls misses the signature_algorithms of TLS 1.2 before it looks at the
+    // version, and then says handshake_failure.
+    for version in ["-tls1_1", "-tls1"] {
         let said = refused(&scene, &[version, "-cipher", "ALL:@SECLEVEL=0"]);
-        assert_said(&said, "alert protocol version");
+        assert!(
+            ["alert protocol version", "alert handshake failure"].iter().any(|a| said.contains(a)),
+            "{said}"
+        );
     }
     lives(&scene, &["-tls1_3"]);
 }
@@ -156,7 +161,7 @@ pub fn close_notify_of_a_relay_that_ends() {
 /// A certificate of the client's: shown when it may be, demanded when it must be.
 pub fn client_certificates() {
     let papers = Papers::new();
-    let (good, bad) = (papers.client("wallet.example"), Papers::new());
+    let (good, bad) = (papers.client("wallet.example"), Papers::of("another authority"));
     let foreign = bad.client("foreign.example");
     let authority = super::scene::quoted(&papers.authority());
     let file = |path: &Path| path.display().to_string();

@@ -24,8 +24,13 @@ pub struct Pair {
 
 impl Papers {
     pub fn new() -> Papers {
+        Papers::of("breakwater test authority")
+    }
+
+    /// Those of an authority of this name.
+    pub fn of(name: &str) -> Papers {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "breakwater test authority");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("key"));
         let papers = Papers {
