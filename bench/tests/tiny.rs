@@ -41,6 +41,11 @@ fn alloc_runs() {
 }
 
 #[test]
+fn tls_runs() {
+    tiny("tls");
+}
+
+#[test]
 fn floors_run() {
     tiny("floors");
 }

@@ -33,7 +33,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Relay in front of one or more full nodes.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// See it work: relay, an embedded regtest node that mines, and a few hundred clients of mixed kinds.
     Demo(DemoArgs),
     /// About the configuration file.

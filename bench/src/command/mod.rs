@@ -13,6 +13,7 @@ mod million;
 mod node_cpu;
 mod ping;
 mod scale;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -68,6 +69,8 @@ enum Command {
     Compare(compare::Args),
     /// Bare receive and accept loops, and a shard beside them.
     Floors(floors::Args),
+    /// TLS in memory: handshakes against a bare rustls loop, records, sizes.
+    Tls(tls::Args),
     /// One subject of the micro benchmarks, for bench/callgrind.
     Instructions(instructions::Args),
     /// Shards in a process of their own, for `idle`.
@@ -110,6 +113,7 @@ fn run(command: Command) -> Outcome {
         Command::Hold(args) => million::hold(args),
         Command::Compare(args) => compare::run(args),
         Command::Floors(args) => floors::run(args),
+        Command::Tls(args) => tls::run(args),
         Command::Instructions(args) => instructions::run(args),
         Command::Shards(args) => idle::shards(args),
     }

@@ -100,7 +100,29 @@ impl Session {
         };
         let (suite, tx) = Keys::extracted(extracted.tx.0, &extracted.tx.1, ours)?;
         let (_, rx) = Keys::extracted(extracted.rx.0, &extracted.rx.1, theirs)?;
-        Some(Box::new(Session {
+        Some(Session::open_with(role, suite, rx, tx, resumed, extra))
+    }
+
+    /// A session without a handshake, from the traffic secrets of both sides (as a key log has them), nothing sealed yet under either.
+    /// For simulations and tests, which need the same bytes every time. Nothing when a secret is not as long as the suite's hash.
+    pub fn from_secrets(role: Role, suite: Suite, client: &[u8], server: &[u8]) -> Option<Box<Session>> {
+        let (ours, theirs) = match role {
+            Role::Initiator => (client, server),
+            Role::Responder => (server, client),
+        };
+        let keys = |secret: &[u8]| Keys::derived(suite, secret).ok();
+        Some(Session::open_with(role, suite, keys(theirs)?, keys(ours)?, false, None))
+    }
+
+    fn open_with(
+        role: Role,
+        suite: Suite,
+        rx: Keys,
+        tx: Keys,
+        resumed: bool,
+        extra: Option<Box<Extra>>,
+    ) -> Box<Session> {
+        Box::new(Session {
             rx,
             tx,
             extra,
@@ -113,7 +135,7 @@ impl Session {
             we_closed: false,
             asked: false,
             resumed,
-        }))
+        })
     }
 
     /// Seals `plain` into as few records as possible, appended to `out`. After [`Session::close`] or an error nothing is appended.
@@ -168,6 +190,17 @@ impl Session {
     /// Replaces our key and asks the peer to do likewise. For tests and rigs; limits do it by themselves.
     pub fn refresh_both(&mut self, out: &mut Vec<u8>) {
         self.update_tx(true, out);
+    }
+
+    /// Seals one record of any content type, `inner` at most 2^14 + 1 bytes with whatever padding: what a peer that means no good would send.
+    /// For rigs and tests. A KeyUpdate sent by this leaves our key as it is.
+    pub fn seal_raw(&mut self, content: u8, inner: &[u8], out: &mut Vec<u8>) {
+        let before = out.len();
+        let sealed =
+            self.tx.cipher(self.suite).and_then(|cipher| record(&mut self.tx, &cipher, content, inner, out));
+        if sealed.is_err() {
+            out.truncate(before);
+        }
     }
 
     /// True exactly when nothing of ours may be sealed any more.

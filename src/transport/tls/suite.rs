@@ -119,6 +119,9 @@ impl Keys {
 
     /// From a traffic secret alone.
     pub fn derived(suite: Suite, secret: &[u8]) -> Result<Keys, Unspecified> {
+        if secret.len() != suite.secret_len() {
+            return Err(Unspecified);
+        }
         let mut keys = Keys { secret: [0; SECRET_LEN], key: [0; KEY_LEN], iv: [0; NONCE_LEN], seq: [0; 8] };
         expand_label(suite, secret, b"key", &mut keys.key[..suite.key_len()])?;
         expand_label(suite, secret, b"iv", &mut keys.iv)?;

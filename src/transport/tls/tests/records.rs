@@ -6,8 +6,8 @@ use super::super::alert::*;
 use super::super::session::{ALERT, DATA, HANDSHAKE, HEADER, MAX_PLAIN};
 use super::support::*;
 use crate::base::End;
-use crate::transport::Opened;
 use crate::transport::tls::*;
+use crate::transport::{Opened, Role};
 
 const REQUESTED: [u8; 5] = [24, 0, 0, 1, 1];
 const NOT_REQUESTED: [u8; 5] = [24, 0, 0, 1, 0];
@@ -380,14 +380,20 @@ fn forge_fails(from: &mut Session, out: &mut Vec<u8>) {
 }
 
 fn paired(suite: Suite) -> Pair {
-    let mut pair = pair();
-    for (ours, secret) in [(&mut pair.server, [1u8; 48]), (&mut pair.client, [2u8; 48])] {
-        ours.suite = suite;
-        ours.tx = suite::Keys::derived(suite, suite.secret(&secret)).unwrap();
+    let (client, server) = ([2; 48], [1; 48]);
+    let side =
+        |role| Session::from_secrets(role, suite, suite.secret(&client), suite.secret(&server)).unwrap();
+    Pair { server: side(Role::Responder), client: side(Role::Initiator) }
+}
+
+#[test]
+fn secrets_have_the_length_of_the_hash() {
+    for suite in SUITES {
+        for length in [0, 16, 31, 33, 47, 49, 64] {
+            let secret = vec![1; length];
+            assert!(Session::from_secrets(Role::Responder, suite, &secret, &secret).is_none());
+        }
     }
-    pair.server.rx = suite::Keys::derived(suite, suite.secret(&[2; 48])).unwrap();
-    pair.client.rx = suite::Keys::derived(suite, suite.secret(&[1; 48])).unwrap();
-    pair
 }
 
 #[test]
