@@ -33,6 +33,11 @@ fn openssl_with_each_suite() {
 }
 
 #[test]
+fn openssl_with_padded_and_small_records() {
+    openssl::records();
+}
+
+#[test]
 fn openssl_with_each_group() {
     openssl::groups();
 }
@@ -70,6 +75,11 @@ fn gnutls_resumes() {
 #[test]
 fn gnutls_with_each_suite() {
     gnutls::suites();
+}
+
+#[test]
+fn gnutls_with_small_records() {
+    gnutls::small_records();
 }
 
 #[test]

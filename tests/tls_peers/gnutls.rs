@@ -53,6 +53,12 @@ pub fn suites() {
     }
 }
 
+/// It asks for small records (record_size_limit), which a server may leave unanswered.
+pub fn small_records() {
+    let scene = Scene::new();
+    assert_said(&lives(&scene, &["--recordsize", "1024"]), "Handshake was completed");
+}
+
 /// A client that knows nothing newer than TLS 1.2.
 pub fn old_version_is_refused() {
     let scene = Scene::new();

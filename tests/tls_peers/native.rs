@@ -223,7 +223,12 @@ pub fn resumes_across_shards() {
     let native = Native::new(&scene.papers, None);
     assert!(!native.visit(scene.tls).resumed);
     // The kernel chooses the shard: that all of so many come to the same is one in 2^39.
-    for _ in 0..40 / SHARDS * 2 {
+    for _ in 0..40 {
         assert!(native.visit(scene.tls).resumed);
     }
+    for shard in 0..SHARDS {
+        scene.wait_metric("breakwater_tls_resumed_total{", &format!("shard=\"{shard}\""), 1);
+    }
+    scene.wait_metric("breakwater_tls_resumed_total{", "", 40);
+    assert_eq!(scene.metric("breakwater_tls_full_total{", ""), 1);
 }

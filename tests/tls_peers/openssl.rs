@@ -109,6 +109,14 @@ pub fn suites() {
     assert_said(&refused(&scene, &["-ciphersuites", "TLS_AES_128_CCM_SHA256"]), "alert handshake failure");
 }
 
+/// Padded records and small ones.
+pub fn records() {
+    let scene = Scene::new();
+    for arguments in [&["-record_padding", "4096"][..], &["-max_send_frag", "512"], &["-maxfraglen", "512"]] {
+        lives(&scene, arguments);
+    }
+}
+
 /// Each of the groups, a HelloRetryRequest among them, and one that we do not have.
 pub fn groups() {
     let scene = Scene::new();

@@ -11,12 +11,26 @@ use std::sync::Mutex;
 
 use serde::Deserialize;
 
+use crate::support::wait;
+
 use super::papers::Papers;
 use super::python::script;
 use super::scene::Scene;
 
 /// Scripts that run at a time: they mostly wait.
 const AT_ONCE: usize = 4;
+
+/// What the cases of our own suite must have been counted as.
+const ENDS: [&str; 8] = [
+    "not_tls",
+    "tls_alert",
+    "tls_bad_record",
+    "tls_handshake",
+    "tls_limit",
+    "tls_overflow",
+    "tls_unexpected",
+    "tls_version",
+];
 
 /// The Python with tlslite-ng that ci/install-peers has made.
 fn python() -> PathBuf {
@@ -34,6 +48,13 @@ pub fn tlslite() {
     let said = words(&output);
     assert!(output.status.success(), "{}", without(&said, "PASS "));
     assert!(said.lines().filter(|line| line.starts_with("PASS ")).count() > 400, "{said}");
+
+    // Each way to end was counted, and nothing of so many broken connections is left.
+    for reason in ENDS {
+        scene.wait_metric("breakwater_ends_total{", &format!("reason=\"{reason}\""), 1);
+    }
+    wait::for_("no client is left", || scene.metric("breakwater_clients{", "") == 0);
+    assert_eq!(scene.metric("breakwater_clients_tls{", ""), 0);
 }
 
 /// The table.
