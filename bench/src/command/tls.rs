@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use breakwater::base::End;
 use breakwater::transport::tls::{
     Acceptor, Certificate, Client, ClientSetup, Handshake, Pem, Server, Session, Setup, Suite, Trust, peek,
 };
@@ -91,7 +92,7 @@ struct Sides {
 }
 
 impl Sides {
-    fn make() -> Result<Sides, Box<dyn std::error::Error>> {
+    fn make() -> Outcome<Sides> {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
@@ -111,7 +112,7 @@ impl Sides {
         Ok(Sides { acceptor: Acceptor::new(&server), config: Arc::new(config) })
     }
 
-    fn client() -> Result<Client, Box<dyn std::error::Error>> {
+    fn client() -> Outcome<Client> {
         Ok(Client::new(&ClientSetup {
             name: "localhost".into(),
             trust: Trust::InsecureAnyCertificate,
@@ -122,19 +123,14 @@ impl Sides {
     }
 
     /// The time of our side for so many handshakes.
-    fn ours(
-        &self,
-        client: &Client,
-        batch: usize,
-        resume: bool,
-    ) -> Result<Duration, Box<dyn std::error::Error>> {
+    fn ours(&self, client: &Client, batch: usize, resume: bool) -> Outcome<Duration> {
         let (clients, mut hellos) = begun(client, batch, resume)?;
         let mut flights = vec![Vec::new(); batch];
         let start = os::thread_cpu();
         let mut open = Vec::with_capacity(batch);
         for (hello, flight) in hellos.iter_mut().zip(&mut flights) {
             black_box(peek(hello));
-            match self.acceptor.begin()?.step(hello, flight) {
+            match self.acceptor.begin().map_err(said)?.step(hello, flight) {
                 Shake::More { handshake, .. } => open.push(handshake),
                 other => return Err(format!("no answer to a hello: {other:?}").into()),
             }
@@ -156,12 +152,7 @@ impl Sides {
     }
 
     /// The time of the bare loop for as many.
-    fn bare(
-        &self,
-        client: &Client,
-        batch: usize,
-        resume: bool,
-    ) -> Result<Duration, Box<dyn std::error::Error>> {
+    fn bare(&self, client: &Client, batch: usize, resume: bool) -> Outcome<Duration> {
         let (clients, mut hellos) = begun(client, batch, resume)?;
         let mut flights = vec![Vec::new(); batch];
         let start = os::thread_cpu();
@@ -188,20 +179,26 @@ impl Sides {
     }
 }
 
+/// An end is a value, not an error.
+fn said(end: End) -> String {
+    format!("the connection ended: {end}")
+}
+
+#[allow(clippy::vec_box)] // A handshake is stepped in its box.
 type Begun = (Vec<Box<Handshake>>, Vec<Vec<u8>>);
 
-fn begun(client: &Client, batch: usize, resume: bool) -> Result<Begun, Box<dyn std::error::Error>> {
+fn begun(client: &Client, batch: usize, resume: bool) -> Outcome<Begun> {
     let mut hellos = vec![Vec::new(); batch];
     let clients: Result<Vec<_>, _> = hellos.iter_mut().map(|hello| client.begin(resume, hello)).collect();
-    Ok((clients.map_err(|end| end.to_string())?, hellos))
+    Ok((clients.map_err(said)?, hellos))
 }
 
 /// The clients' side of the middle: their sessions, and what they answer.
-#[allow(clippy::type_complexity)] // Two lists.
+#[allow(clippy::type_complexity, clippy::vec_box)] // Two lists; a handshake is stepped in its box.
 fn answered(
     clients: Vec<Box<Handshake>>,
     flights: &mut [Vec<u8>],
-) -> Result<(Vec<Box<Session>>, Vec<Vec<u8>>), Box<dyn std::error::Error>> {
+) -> Outcome<(Vec<Box<Session>>, Vec<Vec<u8>>)> {
     let mut answers = vec![Vec::new(); clients.len()];
     let mut sessions = Vec::new();
     for ((client, flight), answer) in clients.into_iter().zip(flights).zip(&mut answers) {
@@ -213,22 +210,15 @@ fn answered(
     Ok((sessions, answers))
 }
 
-fn take_tickets(
-    sessions: &mut [Box<Session>],
-    flights: &mut [Vec<u8>],
-) -> Result<(), Box<dyn std::error::Error>> {
+fn take_tickets(sessions: &mut [Box<Session>], flights: &mut [Vec<u8>]) -> Outcome<()> {
     for (session, flight) in sessions.iter_mut().zip(flights) {
-        session.open(flight, &mut Vec::new()).map_err(|end| end.to_string())?;
+        session.open(flight, &mut Vec::new()).map_err(said)?;
     }
     Ok(())
 }
 
 /// Lets rustls read and say; whether the handshake is done.
-fn pump(
-    connection: &mut UnbufferedServerConnection,
-    input: &mut [u8],
-    out: &mut Vec<u8>,
-) -> Result<bool, Box<dyn std::error::Error>> {
+fn pump(connection: &mut UnbufferedServerConnection, input: &mut [u8], out: &mut Vec<u8>) -> Outcome<bool> {
     let mut done = 0;
     loop {
         let status = connection.process_tls_records(&mut input[done..]);
@@ -269,7 +259,7 @@ fn records(report: &mut Report, count: usize) -> Outcome {
                 wires.iter_mut().for_each(|wire| from.seal(black_box(&plain), wire));
                 let middle = os::thread_cpu();
                 for wire in &mut wires {
-                    black_box(to.open(wire, &mut reply).map_err(|end| end.to_string())?);
+                    black_box(to.open(wire, &mut reply).map_err(said)?);
                 }
                 seals.push((middle - start).as_secs_f64() * 1e9 / records as f64);
                 opens.push((os::thread_cpu() - middle).as_secs_f64() * 1e9 / records as f64);

@@ -21,6 +21,8 @@ use crate::base::Instant;
 use crate::cli::Failure;
 use crate::stub::client::{Headers, Kind};
 use crate::stub::{Client, MAGIC};
+use crate::stub_host::Transport;
+use crate::transport::Pipe;
 
 /// Threads that clients share.
 const THREADS: usize = 2;
@@ -125,14 +127,23 @@ async fn crowd(
                 false => Client::with_headers(kind, number as u64, MAGIC, headers.clone()),
             };
             board.lock().begins(number, client.tip().0);
+            let mut out = Vec::new();
+            let pipe = match Transport::Plain.connect(MAGIC, &mut out) {
+                Ok(pipe) => pipe,
+                Err(end) => {
+                    board.lock().broke(format!("a client could not begin: {end}"));
+                    continue;
+                }
+            };
             let session = Session {
                 board: board.clone(),
                 number,
                 client,
                 stream,
+                pipe,
                 feed,
                 buffer: buffer.clone(),
-                out: Vec::new(),
+                out,
             };
             let phase = phase.clone();
             tokio::task::spawn_local(async move {
@@ -169,16 +180,20 @@ struct Session {
     number: usize,
     client: Client,
     stream: TcpStream,
+    pipe: Pipe,
     feed: Option<Feed>,
     /// Shared by the thread's clients; borrowed between two waits only.
     buffer: Rc<RefCell<Vec<u8>>>,
+    /// What is to be sent, sealed already.
     out: Vec<u8>,
 }
 
 impl Session {
     /// Lives until the connection ends or the relay breaks a rule; says which.
     async fn live(mut self) -> String {
-        self.client.start(self.board.now(), &mut self.out);
+        let mut said = Vec::new();
+        self.client.start(self.board.now(), &mut said);
+        self.pipe.send(&said, &mut self.out);
         loop {
             if !self.out.is_empty() {
                 // Given away whole: an idle client keeps no buffer.
@@ -200,7 +215,9 @@ impl Session {
                     }
                 }
                 () = tokio::time::sleep(self.board.until(wake)), if wake != Instant::FAR => {
-                    self.client.tick(self.board.now(), &mut self.out);
+                    let mut said = Vec::new();
+                    self.client.tick(self.board.now(), &mut said);
+                    self.pipe.send(&said, &mut self.out);
                 }
                 Some(tx) = next(feed), if ready => self.submit(&tx),
             }
@@ -216,16 +233,23 @@ impl Session {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
             Err(error) => return Some(format!("the connection was lost: {error}")),
         };
-        let result = self.client.received(self.board.now(), &buffer[..n], &mut self.out);
+        let (mut frames, mut said) = (Vec::new(), Vec::new());
+        let end = self.pipe.received_v1(&mut buffer[..n], &mut frames, &mut self.out);
+        let result = self.client.received(self.board.now(), &frames, &mut said);
+        self.pipe.send(&said, &mut self.out);
         let events = self.client.events();
         if !events.is_empty() {
             self.board.lock().seen(self.number, &events);
         }
-        result.err().map(|broken| broken.to_string())
+        let end = end.err().map(|end| format!("the transport is over: {end}"));
+        result.err().map(|broken| broken.to_string()).or(end)
     }
 
     fn submit(&mut self, tx: &Transaction) {
-        if self.client.submit(tx, &mut self.out) {
+        let mut said = Vec::new();
+        let submitted = self.client.submit(tx, &mut said);
+        self.pipe.send(&said, &mut self.out);
+        if submitted {
             self.board.lock().tx(self.board.now(), node::hashes(tx), From::Wallet);
         }
     }
