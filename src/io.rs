@@ -5,7 +5,7 @@
 //! through [`Disk`] and [`File`] for the same reason.
 //!
 //! Rules both kernels keep:
-//! - Every `Op` but `Recycle`, `StopListening` and `Close` is answered by exactly one `Done`; `Listen` by any number of them.
+//! - Every `Op` but `Recycle`, `Hold`, `StopListening` and `Close` is answered by exactly one `Done`; `Listen` by any number of them.
 //! - At most one `Receive` and one `Send` are outstanding per connection.
 //! - After `Close` the connection's outstanding operations still complete, with the client's old id; a `Sent`
 //!   gives its payload back even then. The kernel may reuse the connection's number at once.
@@ -34,6 +34,9 @@ pub struct BufferId(pub u16);
 pub enum Op {
     /// Open the listening socket (SO_REUSEPORT) and accept until `StopListening`.
     Listen(ListenerId),
+    /// Accept no more until `Listen` comes; newcomers wait in the listener's queue. A few accepts that are under way may still
+    /// be reported.
+    Hold(ListenerId),
     /// Leave the listening group: connections already queued are still accepted and reported, then the
     /// socket closes and the kernel sends newcomers to the other shards.
     StopListening(ListenerId),

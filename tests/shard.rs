@@ -14,6 +14,10 @@ mod filters;
 mod rig;
 #[path = "shard/script.rs"]
 mod script;
+#[path = "shard/secure.rs"]
+mod secure;
+#[path = "shard/transports.rs"]
+mod transports;
 
 use breakwater::base::limits::{
     BLOCK_LOG, FEEFILTER_NO_TX, FILE_CHUNK, MAX_HANDSHAKES, MAX_MESSAGE, READ_AHEAD,
@@ -434,10 +438,10 @@ fn a_transaction_reaches_the_hub_once() {
 fn memory_per_client() {
     let text = client_sizes().map(|(what, bytes)| format!("{what}: {bytes}")).join("\n");
     insta::assert_snapshot!(text, @r"
-    client: 88
+    client: 96
     table slot: 104
     timer entry: 8
-    only while active: 248
+    only while active: 296
     ");
 }
 

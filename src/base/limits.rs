@@ -8,6 +8,8 @@ use std::time::Duration;
 
 // ---- protocol (Bitcoin Core net_processing.cpp, net.h; BIPs named) -------------------------------------
 
+/// Bytes of a public key in ElligatorSwift encoding (BIP324).
+pub const V2_KEY: usize = 64;
 /// Largest payload of a message, bytes (MAX_PROTOCOL_MESSAGE_LENGTH).
 pub const MAX_MESSAGE: usize = 4_000_000;
 /// Bytes of a v1 message header: magic 4, command 12, length 4, checksum 4.
@@ -59,6 +61,13 @@ pub const FEEFILTER_NO_TX: u64 = 2_099_999_997_690_000;
 
 /// From accept to `verack` (DEFAULT_PEER_CONNECT_TIMEOUT).
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// From accept to an open transport: the TLS handshake, or from the first byte the key exchange of BIP324. Short, because
+/// what is kept meanwhile is dear (4 KB) and held by somebody unknown.
+pub const TRANSPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same while newcomers wait for a place among the handshakes in progress.
+pub const TRANSPORT_TIMEOUT_PRESSED: Duration = Duration::from_secs(3);
+/// The last word to a client (an alert, close_notify) must be taken within this.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Silence after which we ping (PING_INTERVAL).
 pub const PING_INTERVAL: Duration = Duration::from_secs(120);
 /// A ping unanswered for this long ends the client (TIMEOUT_INTERVAL).
@@ -135,6 +144,15 @@ pub const LARGE_SEND: usize = 8 * 1024;
 pub const BUFFER_BUDGET: usize = 64 * 1024 * 1024;
 /// Clients of a shard allowed in the middle of the handshake; each costs a box of about 400 bytes.
 pub const MAX_HANDSHAKES: usize = 65_536;
+/// Transport handshakes of a shard in progress at least, however many shards share the configured number.
+pub const TRANSPORT_HANDSHAKES_LEAST: u32 = 64;
+/// Steps of transport handshakes in a turn: 16 of 90 us are 1.5 ms, so a ping is answered in time.
+pub const STEPS_PER_TURN: usize = 16;
+/// The same in a turn that announces something: those who are connected hear first.
+pub const STEPS_IN_SWEEP: usize = 2;
+/// Bytes of a transport handshake that wait for its next step, at most: a ClientHello or a chain of certificates of 16 KiB,
+/// or 4,095 bytes of garbage, and what follows at once.
+pub const HANDSHAKE_INPUT: usize = 64 * 1024;
 /// Block announcements a shard's log keeps. A client that falls further behind hears of the tip by inv.
 pub const BLOCK_LOG: usize = 64;
 /// Blocks whose bytes the shards can reach without the store (blocktxn is answered 10 deep).

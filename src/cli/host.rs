@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -13,7 +14,8 @@ use crate::base::{Nonces, ShardId};
 use crate::control::Config;
 use crate::link::{self, Doorbell, HubEnd};
 use crate::ring::{self, Ring, RingConfig};
-use crate::shard::{Shard, ShardConfig};
+use crate::shard::{ListenerKind, Shard, ShardConfig};
+use crate::transport::tls;
 
 /// Shards that run and wait for the hub to open them.
 pub(super) struct Host {
@@ -23,6 +25,8 @@ pub(super) struct Host {
     pub(super) bell: Doorbell,
     /// Where clients connect, ports resolved.
     pub(super) addresses: Vec<SocketAddr>,
+    /// Where clients connect with TLS.
+    pub(super) tls_addresses: Vec<SocketAddr>,
     threads: Vec<JoinHandle<()>>,
     /// Keeps the ports ours while no shard listens.
     _reserved: Vec<OwnedFd>,
@@ -30,13 +34,21 @@ pub(super) struct Host {
 
 impl Host {
     /// Starts the shards of a configuration; each makes its ring on its own thread.
-    pub(super) fn start(config: &Config, nonces: Nonces, seed: u64) -> Result<Host, Failure> {
+    pub(super) fn start(
+        config: &Config,
+        nonces: Nonces,
+        seed: u64,
+        tls: Option<Arc<tls::Server>>,
+    ) -> Result<Host, Failure> {
         let (mut addresses, mut reserved) = (Vec::new(), Vec::new());
-        for at in &config.listen {
+        for at in config.listen.iter().chain(&config.tls.listen) {
             let (address, socket) = ring::reserve(*at).map_err(|e| Failure::Other(e.to_string()))?;
             addresses.push(address);
             reserved.push(socket);
         }
+        let kinds: Vec<_> = std::iter::repeat_n(ListenerKind::Plain, config.listen.len())
+            .chain(std::iter::repeat_n(ListenerKind::Tls, config.tls.listen.len()))
+            .collect();
         let other = |error: std::io::Error| Failure::Other(format!("no doorbell: {error}"));
         let bell = Doorbell::new().map_err(other)?;
         let cores = core_affinity::get_core_ids().unwrap_or_default();
@@ -58,7 +70,11 @@ impl Host {
                 magic: config.magic(),
                 max_clients: config.clients_per_shard(),
                 max_per_address: config.max_per_address,
-                listeners: addresses.len() as u8,
+                listeners: kinds.clone(),
+                v2: config.v2,
+                tls: tls.clone(),
+                handshakes: config.handshakes.share(config.shards as u32),
+                secret: rand::random(),
                 user_agent: Bytes::from(config.user_agent.clone().into_bytes()),
                 tx_interval: config.tx_interval,
                 buffer_budget: config.buffer_bytes,
@@ -101,7 +117,8 @@ impl Host {
         for result in started.iter().take(config.shards) {
             result.map_err(Failure::Other)?;
         }
-        Ok(Host { links, bell, addresses, threads, _reserved: reserved })
+        let tls_addresses = addresses.split_off(config.listen.len());
+        Ok(Host { links, bell, addresses, tls_addresses, threads, _reserved: reserved })
     }
 
     /// Waits for the shards to end; the hub has told them to.

@@ -33,7 +33,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Relay in front of one or more full nodes.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// See it work: relay, an embedded regtest node that mines, and a few hundred clients of mixed kinds.
     Demo(DemoArgs),
     /// About the configuration file.
@@ -70,6 +70,15 @@ struct RunArgs {
     /// Where clients connect, ADDR:PORT; repeat for several.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<String>,
+    /// Where clients connect with TLS, ADDR:PORT; repeat for several.
+    #[arg(long, value_name = "ADDR:PORT")]
+    tls_listen: Vec<String>,
+    /// Certificate chain for TLS, a PEM file; more than one by the configuration file.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<String>,
+    /// Its private key, a PEM file.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<String>,
     /// Where headers, blocks and filters are kept.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -215,6 +224,8 @@ impl RunArgs {
         set("network", self.network.map(Value::String));
         set("nodes", list(self.node));
         set("listen", list(self.listen));
+        set("tls_listen", list(self.tls_listen));
+        set("tls_certificates", pair(self.tls_certificate, self.tls_key));
         set("data_dir", self.data_dir.map(Value::String));
         set("keep", self.keep.map(|text| text.parse().map_or(Value::String(text.clone()), Value::Integer)));
         set("shards", self.shards.map(Value::Integer));
@@ -224,6 +235,14 @@ impl RunArgs {
         set("metrics", self.metrics.map(Value::String));
         table
     }
+}
+
+/// One certificate as the file writes it.
+fn pair(chain: Option<String>, key: Option<String>) -> Option<Value> {
+    let mut pair = Table::new();
+    pair.insert("chain".to_string(), Value::String(chain?));
+    pair.insert("key".to_string(), Value::String(key?));
+    Some(Value::Array(vec![Value::Table(pair)]))
 }
 
 fn show_plan(args: PlanArgs) -> Result<(), Failure> {
@@ -239,12 +258,7 @@ fn show_plan(args: PlanArgs) -> Result<(), Failure> {
     }
     let mut config = load(args.config, flags)?;
     config.fit(run::file_limit()?);
-    let plan = plan::plan(
-        u64::from(config.max_clients),
-        config.shards as u64,
-        config.mempool_bytes as u64,
-        config.buffer_bytes as u64,
-    );
+    let plan = plan::plan(plan::Demand::new(&config, u64::from(config.max_clients)));
     print!("{}", plan.table());
     let (limit, each) = (run::file_limit()?, u64::from(config.clients_per_shard()));
     if each > limit {

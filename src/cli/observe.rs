@@ -1,7 +1,6 @@
 //! What the hub tells becomes log lines and metrics.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use crate::base::ShardId;
 use crate::control::metrics;
@@ -13,14 +12,16 @@ use crate::wire::{self, Hash};
 /// The observer of `breakwater run`.
 #[derive(Debug)]
 pub(super) struct Log {
-    addresses: Arc<[SocketAddr]>,
+    listen: String,
+    tls: String,
     ready: bool,
 }
 
 impl Log {
-    /// `addresses`: where clients connect, for the line that says so.
-    pub(super) fn new(addresses: Arc<[SocketAddr]>) -> Log {
-        Log { addresses, ready: false }
+    /// Where clients connect, plain and with TLS, for the line that says so.
+    pub(super) fn new(listen: &[SocketAddr], tls: &[SocketAddr]) -> Log {
+        let list = |at: &[SocketAddr]| at.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
+        Log { listen: list(listen), tls: list(tls), ready: false }
     }
 }
 
@@ -81,8 +82,12 @@ impl Observer for Log {
 
     fn ready(&mut self, height: u32, hash: &Hash) {
         self.ready = true;
-        let listen = self.addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
-        tracing::info!(event = %"ready", %listen, height, hash = wire::display(hash), "clients are accepted");
+        let (listen, tls, hash) = (&self.listen, &self.tls, wire::display(hash));
+        if tls.is_empty() {
+            tracing::info!(event = %"ready", %listen, height, hash, "clients are accepted");
+        } else {
+            tracing::info!(event = %"ready", %listen, %tls, height, hash, "clients are accepted");
+        }
     }
 
     fn report(&mut self, shard: ShardId, report: &ShardReport) {

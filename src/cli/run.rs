@@ -9,16 +9,19 @@ use super::host::Host;
 use super::observe::Log;
 use crate::base::Nonces;
 use crate::control::config::{Config, network_name};
+use crate::control::encryption::TlsConfig;
 use crate::control::host::Finding;
 use crate::control::{logs, metrics};
-use crate::hub::driver::{self, DrainHandle};
+use crate::hub::driver::{self, HubHandle};
 use crate::hub::store::{FolderDisk, Store, StoreConfig};
 use crate::hub::{Hub, HubConfig, NodeAddr};
 use crate::ring;
+use crate::transport::tls;
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(mut config: Config) -> Result<(), Failure> {
     logs::start(config.log_json, config.log_level);
+    let tls = load_tls(&config.tls)?;
     check_host(&mut config)?;
     if let Some(address) = config.metrics {
         metrics::start(address).map_err(Failure::Other)?;
@@ -27,11 +30,11 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
     let nonces = Nonces::new(rand::random());
     // The store first: a folder that cannot be used is known before a port is taken.
     let store = open_store(&config)?;
-    let host = Host::start(&config, nonces, seed)?;
-    let addresses = Arc::from(host.addresses.clone());
+    let host = Host::start(&config, nonces, seed, tls.clone())?;
+    let mut log = Log::new(&host.addresses, &host.tls_addresses);
     let (links, bell, threads, _reserved) = host.split();
-    let drain = DrainHandle::new(bell.clone());
-    on_signal(drain.clone())?;
+    let drain = HubHandle::new(bell.clone());
+    on_signal(drain.clone(), config.tls.clone(), tls)?;
     tracing::info!(
         event = %"start",
         network = network_name(config.network),
@@ -41,7 +44,6 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
         env!("CARGO_PKG_VERSION")
     );
     let hub_config = hub_config(&config, seed, nonces);
-    let mut log = Log::new(addresses);
     let (store, opened) = store;
     let make = |now, unix| {
         Hub::new(hub_config, store, opened, now, unix)
@@ -97,6 +99,7 @@ pub(super) fn hub_config(config: &Config, seed: u64, nonces: Nonces) -> HubConfi
         keep: config.keep,
         mempool_bytes: config.mempool_bytes,
         siblings: config.siblings.clone(),
+        v2: config.v2,
         allow_mempool: config.allow_mempool,
         user_agent: config.user_agent.clone(),
         seed,
@@ -123,17 +126,51 @@ pub(super) fn open_store(config: &Config) -> Result<(Store, crate::hub::store::O
     Store::open(Box::new(disk), store).map_err(|error| Failure::Other(format!("data folder {name}: {error}")))
 }
 
-/// SIGTERM and SIGINT drain; the thread that waits for them ends with the process.
-fn on_signal(drain: DrainHandle) -> Result<(), Failure> {
+/// Certificates and keys, when a listener speaks TLS.
+fn load_tls(config: &TlsConfig) -> Result<Option<Arc<tls::Server>>, Failure> {
+    if config.listen.is_empty() {
+        return Ok(None);
+    }
+    tls::Server::load(&config.setup, None).map(Some).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// Reads the files anew. What cannot be used changes nothing: the old certificates stay.
+fn reload(handle: &HubHandle, config: &TlsConfig, running: &mut Arc<tls::Server>) {
+    match tls::Server::load(&config.setup, Some(running)) {
+        Ok(server) => {
+            let certificates = config.setup.certificates.len();
+            tracing::info!(event = %"reload", certificates, "certificates read again");
+            *running = server.clone();
+            handle.reload(server);
+        }
+        Err(error) => {
+            tracing::error!(event = %"reload", "certificates not read again, the old ones stay: {error}");
+        }
+    }
+}
+
+/// SIGTERM and SIGINT drain, SIGHUP reads the certificates again; the thread that waits for them ends with the process.
+fn on_signal(drain: HubHandle, tls: TlsConfig, mut running: Option<Arc<tls::Server>>) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |error: std::io::Error| Failure::Other(format!("signals cannot be handled: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let (mut term, mut int) = {
+    let listen = |kind| {
         let _inside = runtime.enter();
-        (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?)
+        signal(kind).map_err(failed)
     };
+    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let mut hup = listen(SignalKind::hangup())?;
     let wait = async move {
-        let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" };
+        let name = loop {
+            tokio::select! {
+                _ = term.recv() => break "SIGTERM",
+                _ = int.recv() => break "SIGINT",
+                _ = hup.recv() => match &mut running {
+                    Some(running) => reload(&drain, &tls, running),
+                    None => tracing::info!(event = %"reload", "SIGHUP: nothing to read again"),
+                },
+            }
+        };
         tracing::info!(event = %"drain", signal = name, "draining");
         drain.drain();
     };

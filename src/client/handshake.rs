@@ -78,7 +78,7 @@ pub(super) fn on_verack<A>(client: &mut Client<A>, greeting: &Greeting<'_>, out:
 /// so it cannot tell the fee rate of a transaction: lower filters are kept for the record and not applied (BIP133 lets a
 /// node announce what a peer filters).
 pub(super) fn on_fee_filter<A>(client: &mut Client<A>, rate: u64) {
-    client.fee_filter = rate;
+    client.fee_filter = u32::try_from(rate).unwrap_or(u32::MAX);
     let wants = client.is(Flags::ASKED_RELAY) && rate < FEEFILTER_NO_TX;
     client.flags.set(Flags::RELAY, wants);
 }

@@ -3,8 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::base::limits::{HANDSHAKE_TIMEOUT, MESSAGE_TIMEOUT, PING_INTERVAL, PONG_TIMEOUT, SEND_TIMEOUT};
+use crate::base::limits::{
+    CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, MESSAGE_TIMEOUT, PING_INTERVAL, PONG_TIMEOUT, SEND_TIMEOUT,
+    TRANSPORT_TIMEOUT,
+};
 use crate::base::{Conn, End, Instant};
+use crate::transport::Channel;
 
 bitflags::bitflags! {
     /// What is true of a client now. Each line says when exactly.
@@ -48,6 +52,10 @@ bitflags::bitflags! {
         const PROMISED_ALL = 1 << 18;
         /// fRelay was set in `version`.
         const ASKED_RELAY = 1 << 17;
+        /// It waits for a step of its transport's handshake.
+        const STEPPING = 1 << 19;
+        /// Its last word (an alert, close_notify) is on its way; then it ends.
+        const CLOSING = 1 << 20;
     }
 }
 
@@ -109,13 +117,16 @@ pub struct Client<A> {
     pub continue_at: u32,
     /// Nonce of the outstanding ping.
     pub ping_nonce: u64,
-    /// Lowest fee rate it wants to hear of, satoshi per 1,000 virtual bytes.
-    pub fee_filter: u64,
+    /// Lowest fee rate it wants to hear of, satoshi per 1,000 virtual bytes; u32::MAX for all that are higher.
+    pub fee_filter: u32,
+    /// Its transport.
+    pub channel: Channel,
     /// Present only while it is in the middle of something.
     pub active: Option<Box<A>>,
 }
 
-const _: () = assert!(size_of::<Client<u64>>() <= 96, "an idle client is at most a cache line and a half");
+const _: () =
+    assert!(size_of::<Client<u64>>() <= 96, "an idle client is at most a cache line and a half, keys apart");
 
 /// What is due for a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,7 +141,13 @@ pub enum Due {
 
 impl<A> Client<A> {
     /// A client that has just been accepted.
-    pub fn new(now: Instant, conn: Conn, peer: SocketAddr, blocks: u32, txs: u32) -> Client<A> {
+    pub fn new(
+        now: Instant,
+        conn: Conn,
+        peer: SocketAddr,
+        channel: Channel,
+        (blocks, txs): (u32, u32),
+    ) -> Client<A> {
         let now = now.secs();
         Client {
             conn,
@@ -146,6 +163,7 @@ impl<A> Client<A> {
             continue_at: 0,
             ping_nonce: 0,
             fee_filter: 0,
+            channel,
             active: None,
         }
     }
@@ -159,7 +177,11 @@ impl<A> Client<A> {
     pub fn due(&self, now: Instant) -> Due {
         let now = now.secs();
         let mut next = u32::MAX;
+        // A v2 exchange begins with the first byte, a TLS handshake with the connection: both count from its beginning.
+        let shaking = !matches!(self.channel, Channel::Fresh) && !self.channel.is_open();
         let deadlines = [
+            (self.is(Flags::CLOSING), self.send_begun, CLOSE_TIMEOUT, End::Stalled),
+            (shaking, self.since, TRANSPORT_TIMEOUT, End::TransportTimeout),
             (!self.is(Flags::READY), self.since, HANDSHAKE_TIMEOUT, End::HandshakeTimeout),
             (self.is(Flags::SENDING), self.send_begun, SEND_TIMEOUT, End::Stalled),
             (self.is(Flags::PARTIAL), self.message_begun, MESSAGE_TIMEOUT, End::SlowMessage),
@@ -195,7 +217,7 @@ mod tests {
     use super::*;
 
     fn client() -> Client<u64> {
-        Client::new(Instant(0), Conn(1), "192.0.2.1:8333".parse().unwrap(), 0, 0)
+        Client::new(Instant(0), Conn(1), "192.0.2.1:8333".parse().unwrap(), Channel::Plain, (0, 0))
     }
 
     fn at(secs: u64) -> Instant {

@@ -9,9 +9,11 @@ use std::time::Duration;
 use bitcoin::Network;
 use toml::{Table, Value};
 
+use super::encryption::TlsConfig;
 use crate::base::limits::{FILE_CHUNK, MAX_MESSAGE, MAX_SHARDS, MAX_USER_AGENT};
 use crate::hub::NodeAddr;
 use crate::hub::store::Keep;
+use crate::shard::HandshakeLimits;
 
 /// The default configuration, with comments.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -66,6 +68,12 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Where data is kept; a folder per network inside.
     pub data_dir: PathBuf,
+    /// Whether BIP324 is taken on `listen`.
+    pub v2: bool,
+    /// TLS: where, and with what.
+    pub tls: TlsConfig,
+    /// Bounds of transport handshakes, all shards together.
+    pub handshakes: HandshakeLimits,
     /// How many blocks are kept.
     pub keep: Keep,
     /// Disk for what is fetched on demand, bytes.
@@ -134,6 +142,9 @@ impl Config {
             nodes: keys.strings("nodes", "a list of HOST:PORT")?,
             listen: keys.addresses("listen")?,
             data_dir: PathBuf::from(keys.string("data_dir", "a path")?),
+            v2: keys.flag("v2")?,
+            tls: keys.tls()?,
+            handshakes: keys.handshakes()?,
             keep: keys.keep("keep")?,
             cache_bytes: keys.integer("cache_mb", 16, 1 << 30)? * 1_000_000,
             shards: shards(keys.integer("shards", 0, MAX_SHARDS as u64)?),
@@ -152,9 +163,10 @@ impl Config {
         if config.user_agent.len() > MAX_USER_AGENT {
             return Err(keys.error("user_agent", &format!("at most {MAX_USER_AGENT} bytes")));
         }
-        if config.listen.is_empty() {
-            return Err(keys.error("listen", "at least one ADDRESS:PORT"));
+        if config.listen.is_empty() && config.tls.listen.is_empty() {
+            return Err(keys.error("listen", "at least one ADDRESS:PORT here or in `tls_listen`"));
         }
+        config.tls.check(keys, &config.listen)?;
         if config.nodes.is_empty() {
             return Err(keys.error("nodes", "at least one HOST:PORT (flag --node)"));
         }
@@ -171,12 +183,17 @@ impl Config {
             if nodes[..n].iter().any(|other| other.host_port() == node.host_port()) {
                 return Err(ConfigError::Value { key: "nodes", value, expected: "each node once".into() });
             }
-            if node.host_port().parse::<SocketAddr>().is_ok_and(|at| config.listen.contains(&at)) {
+            if node.host_port().parse::<SocketAddr>().is_ok_and(|at| config.listens_on(&at)) {
                 let expected = "a full node, not the relay's own listen address".into();
                 return Err(ConfigError::Value { key: "nodes", value, expected });
             }
         }
         Ok(config)
+    }
+
+    /// True exactly when clients connect there.
+    fn listens_on(&self, at: &SocketAddr) -> bool {
+        self.listen.contains(at) || self.tls.listen.contains(at)
     }
 
     /// The network's magic.
@@ -273,15 +290,15 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// Typed reading of a table that has every key.
-struct Keys<'a>(&'a Table);
+pub(super) struct Keys<'a>(pub(super) &'a Table);
 
 impl Keys<'_> {
-    fn error(&self, key: &'static str, expected: &str) -> ConfigError {
+    pub(super) fn error(&self, key: &'static str, expected: &str) -> ConfigError {
         let value = self.0.get(key).map_or("missing".to_string(), |value| one_line(&value.to_string()));
         ConfigError::Value { key, value, expected: expected.to_string() }
     }
 
-    fn integer(&self, key: &'static str, least: u64, most: u64) -> Result<u64, ConfigError> {
+    pub(super) fn integer(&self, key: &'static str, least: u64, most: u64) -> Result<u64, ConfigError> {
         self.0
             .get(key)
             .and_then(Value::as_integer)
@@ -294,7 +311,7 @@ impl Keys<'_> {
         self.0.get(key).and_then(Value::as_bool).ok_or_else(|| self.error(key, "true or false"))
     }
 
-    fn string(&self, key: &'static str, expected: &str) -> Result<String, ConfigError> {
+    pub(super) fn string(&self, key: &'static str, expected: &str) -> Result<String, ConfigError> {
         self.0.get(key).and_then(Value::as_str).map(String::from).ok_or_else(|| self.error(key, expected))
     }
 
@@ -303,7 +320,7 @@ impl Keys<'_> {
         list.iter().map(|v| v.as_str().map(String::from).ok_or_else(|| self.error(key, expected))).collect()
     }
 
-    fn addresses(&self, key: &'static str) -> Result<Vec<SocketAddr>, ConfigError> {
+    pub(super) fn addresses(&self, key: &'static str) -> Result<Vec<SocketAddr>, ConfigError> {
         let expected = "a list of ADDRESS:PORT, IPv6 addresses in brackets";
         let parse = |text: String| {
             text.parse().map_err(|_| ConfigError::Value {
@@ -323,7 +340,7 @@ impl Keys<'_> {
         text.parse().map(Some).map_err(|_| self.error(key, "ADDRESS:PORT, or empty"))
     }
 
-    fn one_of(&self, key: &'static str, names: &[&str]) -> Result<usize, ConfigError> {
+    pub(super) fn one_of(&self, key: &'static str, names: &[&str]) -> Result<usize, ConfigError> {
         let text = self.string(key, names.join(", ").as_str())?;
         let expected = names.iter().map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
         names.iter().position(|n| *n == text).ok_or_else(|| self.error(key, &format!("one of {expected}")))

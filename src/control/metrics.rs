@@ -23,9 +23,11 @@ const KERNEL: [(&str, &str); 6] = [
     ("ring_submitted", " Operations submitted."),
 ];
 
-const GAUGES: [(&str, &str); 3] = [
+const GAUGES: [(&str, &str); 5] = [
     ("clients", "Clients connected now."),
     ("clients_ready", "Clients connected now with their handshake complete."),
+    ("clients_tls", "Clients connected now over TLS."),
+    ("clients_v2", "Clients connected now over BIP324."),
     ("buffer_bytes", "Bytes of buffers in use."),
 ];
 
@@ -130,7 +132,8 @@ pub fn publish(shard: ShardId, report: &ShardReport) {
         counter!("breakwater_faults_total", "shard" => shard.clone(), "fault" => fault.label())
             .absolute(*value);
     }
-    let gauges = [f64::from(report.clients), f64::from(report.ready), report.buffer_bytes as f64];
+    let counts = [report.clients, report.ready, report.tls, report.v2].map(f64::from);
+    let gauges = counts.into_iter().chain([report.buffer_bytes as f64]);
     for ((name, _), value) in GAUGES.iter().zip(gauges) {
         gauge!(format!("breakwater_{name}"), "shard" => shard.clone()).set(value);
     }

@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod duration;
+pub mod encryption;
 pub mod host;
 pub mod logs;
 pub mod metrics;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::Config;
 use crate::base::limits::{
     HEARD_TX, MAX_HANDSHAKES, RECV_BUFFER, SEEN_TX, SQ_ENTRIES, TO_HUB_QUEUE, TO_SHARD_QUEUE, TX_LOG,
     TX_LOG_BYTES,
@@ -10,6 +11,7 @@ use crate::base::sizes::{cq_entries, recv_buffers};
 use crate::link::{ToHub, ToShard};
 use crate::ring::CONN_BYTES;
 use crate::shard::client_sizes;
+use crate::transport::{tls, v2};
 
 /// Bytes the kernel keeps per idle TCP connection and its armed poll, measured on Linux 6.18
 /// (tcp_sock, inode, file, dentry and the rest 3,670; io_kiocb of a poll 256).
@@ -55,12 +57,58 @@ pub struct Plan {
     pub rows: Vec<Row>,
 }
 
-/// Makes the plan of a configuration.
-pub fn plan(max_clients: u64, shards: u64, mempool_bytes: u64, buffer_bytes: u64) -> Plan {
+/// Bytes of a TLS handshake in progress: rustls's connection and our flight, measured.
+pub const HANDSHAKE_BYTES: u64 = 4_096;
+
+/// What a plan is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Clients in all.
+    pub clients: u64,
+    /// Shards.
+    pub shards: u64,
+    /// Bound of the mempool, bytes.
+    pub mempool_bytes: u64,
+    /// Buffers of a shard, bytes.
+    pub buffer_bytes: u64,
+    /// Keys of a client in the dearest transport it may use, bytes.
+    pub session_bytes: u64,
+    /// Transport handshakes in progress, all shards together.
+    pub handshakes: u64,
+}
+
+impl Demand {
+    /// For this many clients of a configuration.
+    pub fn new(config: &Config, clients: u64) -> Demand {
+        let session_bytes = match (config.tls.listen.is_empty(), config.v2) {
+            (false, _) => size_of::<tls::Session>(),
+            (true, true) => size_of::<v2::Session>(),
+            (true, false) => 0,
+        };
+        let share = config.handshakes.share(config.shards as u32);
+        Demand {
+            clients,
+            shards: config.shards as u64,
+            mempool_bytes: config.mempool_bytes as u64,
+            buffer_bytes: config.buffer_bytes as u64,
+            session_bytes: session_bytes as u64,
+            handshakes: u64::from(share.most) * config.shards as u64,
+        }
+    }
+}
+
+/// Bytes of our own memory for an idle plain client.
+pub fn user_per_client() -> u64 {
     let sizes = client_sizes();
     let size = |name: &str| sizes.iter().find(|(n, _)| *n == name).map_or(0, |(_, size)| *size as u64);
     // A timer entry is in a vector that doubles, and a slot that was used keeps up to as much again.
-    let user_per_client = size("table slot") + 2 * size("timer entry") + CONN_BYTES as u64;
+    size("table slot") + 2 * size("timer entry") + CONN_BYTES as u64
+}
+
+/// Makes the plan.
+pub fn plan(demand: Demand) -> Plan {
+    let Demand { clients: max_clients, shards, mempool_bytes, buffer_bytes, .. } = demand;
+    let user_per_client = user_per_client();
     let each = u32::try_from(max_clients.div_ceil(shards.max(1))).unwrap_or(u32::MAX);
     let receive = u64::from(recv_buffers(each)) * RECV_BUFFER as u64;
     let rings = u64::from(SQ_ENTRIES) * 64 + u64::from(cq_entries(each)) * 16;
@@ -70,6 +118,8 @@ pub fn plan(max_clients: u64, shards: u64, mempool_bytes: u64, buffer_bytes: u64
     let rows = vec![
         row("idle client, our memory", When::Client, max_clients, user_per_client),
         row("idle client, kernel socket and armed poll", When::Client, max_clients, KERNEL_PER_CLIENT),
+        row("keys of a client, if all are encrypted", When::Client, max_clients, demand.session_bytes),
+        row("transport handshakes in progress", When::Use, demand.handshakes, HANDSHAKE_BYTES),
         row("handshake order, per shard", When::Use, shards, (MAX_HANDSHAKES * 8) as u64),
         row("receive buffers, per shard", When::Start, shards, receive),
         row("rings, per shard", When::Start, shards, rings),
@@ -133,7 +183,14 @@ mod tests {
 
     #[test]
     fn a_million_idle_clients_fit_their_promise() {
-        let plan = plan(1_000_000, 2, 300_000_000, 64_000_000);
+        let plan = plan(Demand {
+            clients: 1_000_000,
+            shards: 2,
+            mempool_bytes: 300_000_000,
+            buffer_bytes: 64_000_000,
+            session_bytes: 300,
+            handshakes: 8_192,
+        });
         assert!(plan.user_per_client <= 300, "{}", plan.user_per_client);
         assert!(plan.user_per_client + KERNEL_PER_CLIENT <= 4_600);
         assert!(plan.table().lines().count() == plan.rows.len() + 3);

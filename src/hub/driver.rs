@@ -14,8 +14,8 @@ mod conn;
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -30,7 +30,8 @@ use super::outbox::Outbox;
 use super::{Hub, HubEvent, Input, LinkId, NodeAddr, Output};
 use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN, NODE_CONNECT_TIMEOUT, NODE_V2_TIMEOUT};
 use crate::base::{End, Instant, ShardId, UnixTime};
-use crate::link::{Doorbell, HubEnd, ShardReport, ToHub};
+use crate::link::{Doorbell, HubEnd, ShardReport, ToHub, ToShard};
+use crate::transport::tls;
 use crate::wire::Hash;
 
 /// Bytes asked of a node's socket at a time.
@@ -59,23 +60,35 @@ pub trait Observer {
     fn second(&mut self, hub: &Hub, dropped: u64);
 }
 
-/// Ends a running hub from another thread.
+/// Tells a running hub something from another thread.
 #[derive(Clone, Debug)]
-pub struct DrainHandle {
+pub struct HubHandle {
     flag: Arc<AtomicBool>,
+    /// Certificates the shards have not been told of; a newer one takes the place of an older.
+    tls: Arc<Mutex<Option<Arc<tls::Server>>>>,
     bell: Doorbell,
 }
 
-impl DrainHandle {
+impl HubHandle {
     /// A handle for the hub that sleeps on `bell`.
-    pub fn new(bell: Doorbell) -> DrainHandle {
-        DrainHandle { flag: Arc::new(AtomicBool::new(false)), bell }
+    pub fn new(bell: Doorbell) -> HubHandle {
+        HubHandle { flag: Arc::default(), tls: Arc::default(), bell }
     }
 
     /// Asks the hub to drain the shards and to end. Once is enough.
     pub fn drain(&self) {
         self.flag.store(true, Ordering::SeqCst);
         self.bell.ring();
+    }
+
+    /// Newcomers get other certificates from now on; who is connected stays.
+    pub fn reload(&self, server: Arc<tls::Server>) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+        self.bell.ring();
+    }
+
+    fn take_tls(&self) -> Option<Arc<tls::Server>> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn is_asked(&self) -> bool {
@@ -92,7 +105,7 @@ pub fn run<E: From<io::Error>>(
     make: impl FnOnce(Instant, UnixTime) -> Result<Hub, E>,
     links: Vec<HubEnd>,
     bell: Doorbell,
-    drain: DrainHandle,
+    handle: HubHandle,
     observer: &mut dyn Observer,
 ) -> Result<(), E> {
     let clock = Clock(std::time::Instant::now());
@@ -116,7 +129,7 @@ pub fn run<E: From<io::Error>>(
             listening,
             ready: None,
         };
-        driver.turn_until_drained(inbox, &bell, &drain).await;
+        driver.turn_until_drained(inbox, &bell, &handle).await;
         Ok::<(), io::Error>(())
     });
     result.map_err(E::from)
@@ -168,16 +181,19 @@ impl Driver<'_> {
         &mut self,
         mut inbox: mpsc::Receiver<Event>,
         bell: &Doorbell,
-        drain: &DrainHandle,
+        handle: &HubHandle,
     ) {
         let mut busy = 0_u32;
         loop {
             self.take_events(&mut inbox);
             let more = self.take_shards();
             let now = self.clock.now();
-            if drain.is_asked() && self.drain_by.is_none() {
+            if handle.is_asked() && self.drain_by.is_none() {
                 self.drain_by = Some(now + DRAIN_TIME + END_MARGIN);
                 self.hub.handle(now, unix_time(), Input::Drain);
+            }
+            if let Some(server) = handle.take_tls() {
+                self.tell_shards(&ToShard::Tls(server));
             }
             if now >= self.hub.next_wake() {
                 self.hub.tick(now, unix_time());
@@ -195,7 +211,7 @@ impl Driver<'_> {
             let pause = self.pause(now);
             bell.will_sleep();
             let rung = self.shards.iter().any(|(link, _)| link.has_mail())
-                || (drain.is_asked() && self.drain_by.is_none());
+                || (handle.is_asked() && self.drain_by.is_none());
             if rung {
                 busy = busy.wrapping_add(1);
                 breathe(busy).await;
@@ -209,6 +225,12 @@ impl Driver<'_> {
         self.hub.close();
         self.put_out();
         self.observer.second(&self.hub, self.dropped());
+    }
+
+    fn tell_shards(&mut self, entry: &ToShard) {
+        for (_, outbox) in &mut self.shards {
+            outbox.push(entry.clone());
+        }
     }
 
     /// How long nothing is due.

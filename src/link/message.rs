@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::base::{ClientId, UnixTime};
 use crate::feed::{BlockNews, ChainView, TxNews};
 use crate::io::{FileRef, KernelCounters};
+use crate::transport::tls;
 use crate::wire::{Hash, Inv, Services};
 
 /// Number a shard gives to a question; echoed in the answer.
@@ -61,6 +62,8 @@ pub enum ToShard {
         /// v1 frame included.
         addrv2: Bytes,
     },
+    /// Other certificates and tickets from now on; sessions that are open keep theirs. Never dropped.
+    Tls(Arc<tls::Server>),
     /// Begin to accept clients. Never dropped.
     Open,
     /// Accept no more, finish what is being sent, end. Never dropped.
@@ -181,6 +184,10 @@ pub struct ShardReport {
     pub clients: u32,
     /// Of these, with the handshake complete.
     pub ready: u32,
+    /// Of the clients, those over TLS.
+    pub tls: u32,
+    /// Of the clients, those over BIP324.
+    pub v2: u32,
     /// True exactly when the shard's listeners accept.
     pub listening: bool,
     /// The named counters, in the order of `shard::counters::NAMES`.

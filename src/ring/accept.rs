@@ -64,6 +64,8 @@ pub(super) struct Listener {
     /// True exactly when the outstanding accepts have been cancelled to close.
     cancelled: bool,
     paused_until: Option<Instant>,
+    /// True exactly while it listens and accepts nobody.
+    held: bool,
     /// True exactly when the full table has been reported and no accept was armed since.
     full_reported: bool,
 }
@@ -83,6 +85,7 @@ impl Listener {
             armed: 0,
             cancelled: false,
             paused_until: None,
+            held: false,
             full_reported: false,
         })
     }
@@ -137,10 +140,20 @@ impl Ring {
             self.ready.push_back(Done::AcceptFailed { listener: id, errno: libc::EBADF });
             return;
         };
+        listener.held = false;
         listener.state = match listener.state {
             State::Closed | State::Opening => State::Opening,
             State::Listening | State::Draining { .. } => State::Listening,
         };
+    }
+
+    /// Newcomers stay in the queue. Accepts that have taken one meanwhile report it.
+    pub(super) fn hold(&mut self, id: ListenerId) {
+        let index = usize::from(id.0);
+        if let Some(listener) = self.listeners.get_mut(index) {
+            listener.held = true;
+            self.cancel_accepts(index);
+        }
     }
 
     pub(super) fn stop_listening(&mut self, id: ListenerId) {
@@ -166,6 +179,7 @@ impl Ring {
             match listener.state {
                 State::Closed => {}
                 State::Opening => self.try_open(index, now),
+                State::Listening if listener.held => {}
                 State::Listening => self.arm(index),
                 State::Draining { left } => self.drain(index, left),
             }
@@ -177,7 +191,9 @@ impl Ring {
         match listener.open() {
             Ok(()) => {
                 listener.state = State::Listening;
-                self.arm(index);
+                if !listener.held {
+                    self.arm(index);
+                }
             }
             Err(error) => {
                 listener.pause(now);

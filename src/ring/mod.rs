@@ -180,6 +180,7 @@ impl Kernel for Ring {
     fn push(&mut self, op: Op) {
         match op {
             Op::Listen(listener) => self.listen(listener),
+            Op::Hold(listener) => self.hold(listener),
             Op::StopListening(listener) => self.stop_listening(listener),
             Op::Receive { client, conn } => self.receive(client, conn),
             Op::Recycle(buffer) => self.buffers.recycle(buffer),

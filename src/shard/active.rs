@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::base::Instant;
+use crate::base::{End, Instant};
 use crate::link::{Extent, WantId};
 use crate::wire::{Hash, Inv};
 
@@ -29,6 +29,12 @@ pub(super) enum Waiting {
 pub(super) struct Active {
     /// Bytes received and not yet read: a message in parts, or messages behind a request that is being served.
     pub(super) input: Vec<u8>,
+    /// Bytes of a record in parts, or of a transport's handshake.
+    pub(super) sealed: Vec<u8>,
+    /// What the transport has to say, sealed already: it goes out first.
+    pub(super) control: Vec<u8>,
+    /// Why it ends when that has been sent.
+    pub(super) closing: Option<End>,
     /// Whole messages of ours that go out between others: pings, requests, late answers.
     pub(super) pending: Vec<u8>,
     /// Entries of a getdata not yet served, 36 bytes each, from `entries_at` on.
@@ -67,7 +73,10 @@ impl Active {
 
     /// True exactly when nothing is going on and the box can be given back.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_busy() && self.input.is_empty() && self.pending.is_empty() && self.not_found.is_empty()
+        !self.is_busy()
+            && self.closing.is_none()
+            && [&self.input, &self.pending, &self.sealed, &self.control].iter().all(|b| b.is_empty())
+            && self.not_found.is_empty()
     }
 
     /// Ready for the next client: everything cleared, small vectors kept.
@@ -82,5 +91,6 @@ impl Active {
         self.extents = Box::default();
         (self.extent, self.offset) = (0, 0);
         self.reading = false;
+        self.closing = None;
     }
 }

@@ -174,7 +174,9 @@ impl Core {
 
 /// True exactly when a whole message may be sent now.
 fn between_messages(client: &Client) -> bool {
-    client.is(Flags::READY) && !client.flags.intersects(Flags::SENDING | Flags::MID_MESSAGE)
+    client.is(Flags::READY)
+        && !client.flags.intersects(Flags::SENDING | Flags::MID_MESSAGE | Flags::CLOSING)
+        && client.active.as_ref().is_none_or(|active| active.control.is_empty())
 }
 
 fn is_behind(client: &Client, heads: (u32, u32)) -> bool {

@@ -13,15 +13,18 @@ use super::LONGEST_SLEEP;
 use super::active::Active;
 use super::counters::Counters;
 use super::pool::Pool;
+use super::shake::{HandshakeLimits, HandshakesInProgress, Shaking};
 use super::table::Table;
 use super::wheel::Wheel;
 use crate::admission::Admission;
-use crate::base::limits::{HEARD_TX, LEAVE_GROUP_MARGIN, MAX_HANDSHAKES, SEEN_TX};
+use crate::base::end::Side;
+use crate::base::limits::{HEARD_TX, LEAVE_GROUP_MARGIN, MAX_HANDSHAKES, SEEN_TX, TRANSPORT_TIMEOUT};
 use crate::base::{ClientId, Conn, End, Instant, Nonces, ShardId, UnixTime};
 use crate::client::{self, Flags, Greeting};
 use crate::feed::{BlockLog, ChainView, Heard, Seen, TxLog};
 use crate::io::{Done, IoEnd, KernelCounters, ListenerId, Op};
 use crate::link::{Policy, ShardEnd, ToHub};
+use crate::transport::{Channel, tls};
 use crate::wire::{Inv, Magic, Services};
 
 pub(super) type Client = client::Client<Active>;
@@ -34,6 +37,15 @@ const LARGE_SENDS: usize = 65_536;
 /// Seconds a large send may take when the buffers are used up.
 const PRESSED_SECS: u32 = 2;
 
+/// What is spoken on a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ListenerKind {
+    /// v1, and BIP324 when `ShardConfig::v2` says so.
+    Plain,
+    /// The same messages as v1, inside TLS.
+    Tls,
+}
+
 /// What a shard is told at its start.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {
@@ -45,8 +57,16 @@ pub struct ShardConfig {
     pub max_clients: u32,
     /// Connections per IPv4 address or IPv6 /64; 0 for no limit.
     pub max_per_address: u32,
-    /// Number of its listeners (the kernel knows their addresses).
-    pub listeners: u8,
+    /// Its listeners (the kernel knows their addresses).
+    pub listeners: Vec<ListenerKind>,
+    /// Whether BIP324 is taken on plain listeners.
+    pub v2: bool,
+    /// Certificates and tickets, when a listener speaks TLS.
+    pub tls: Option<Arc<tls::Server>>,
+    /// Bounds of transport handshakes.
+    pub handshakes: HandshakeLimits,
+    /// Seed of key material; secret and different for every shard.
+    pub secret: [u8; 32],
     /// Our name (BIP14), at most 256 bytes.
     pub user_agent: Bytes,
     /// How long transaction announcements are gathered.
@@ -83,6 +103,13 @@ pub struct Core {
     pub(super) pool: Pool,
     pub(super) counters: Counters,
     pub(super) admission: Admission,
+    pub(super) shaking: Shaking,
+    /// Clients whose TLS is open.
+    pub(super) tls_clients: u32,
+    /// Clients whose BIP324 is open.
+    pub(super) v2_clients: u32,
+    /// What a transport answers; empty between uses.
+    pub(super) reply: Vec<u8>,
     pub(super) view: Arc<ChainView>,
     pub(super) blocks: BlockLog,
     pub(super) txs: TxLog,
@@ -147,6 +174,10 @@ impl Core {
             clients: Table::new(config.max_clients),
             wheel: Wheel::new(now.secs()),
             admission: Admission::new(config.max_per_address),
+            shaking: Shaking::new(&config, now),
+            tls_clients: 0,
+            v2_clients: 0,
+            reply: Vec::new(),
             view: Arc::new(ChainView::new(Arc::default(), Vec::new())),
             blocks: BlockLog::new(config.magic),
             txs: TxLog::new(config.magic),
@@ -230,11 +261,17 @@ impl Core {
         self.pool.out()
     }
 
+    /// Transport handshakes in progress, for tests.
+    pub fn transport_handshakes(&self) -> HandshakesInProgress {
+        self.shaking.in_progress()
+    }
+
     /// The parts of a turn behind the completions.
     pub(super) fn run(&mut self, kernel: KernelCounters) {
         self.read_mail();
         self.wake_queued();
         self.sweep();
+        self.step_handshakes();
         self.run_timers();
         self.relieve();
         self.watch_room();
@@ -263,13 +300,16 @@ impl Core {
         if self.txs.is_unsealed() {
             next = next.min(self.next_seal);
         }
+        if let Some(due) = self.shaking.due(now) {
+            next = next.min(due);
+        }
         next.min(self.next_report)
     }
 
     /// A completion other than bytes.
     pub(super) fn done(&mut self, done: Done) {
         match done {
-            Done::Accepted { conn, peer, .. } => self.accepted(conn, peer),
+            Done::Accepted { listener, conn, peer } => self.accepted(listener, conn, peer),
             Done::AcceptFailed { .. } => self.counters.accept_failed += 1,
             Done::Sent { client, payload, result } => self.sent(client, payload, result),
             Done::ReceiveEnded { client, why } => self.receive_ended(client, why),
@@ -279,7 +319,7 @@ impl Core {
         }
     }
 
-    fn accepted(&mut self, conn: Conn, peer: SocketAddr) {
+    fn accepted(&mut self, listener: ListenerId, conn: Conn, peer: SocketAddr) {
         self.counters.accepted += 1;
         let refused = if self.draining.is_some() {
             Err(End::Shutdown)
@@ -291,14 +331,24 @@ impl Core {
         if let Err(end) = refused {
             return self.refuse(conn, end);
         }
-        let client = Client::new(self.now, conn, peer, self.blocks.head(), self.txs.sealed());
+        let kind = self.config.listeners.get(usize::from(listener.0)).copied();
+        let channel = match kind.unwrap_or(ListenerKind::Plain) {
+            ListenerKind::Tls => Channel::TlsFresh,
+            ListenerKind::Plain if self.config.v2 => Channel::Fresh,
+            ListenerKind::Plain => Channel::Plain,
+        };
+        let cursors = (self.blocks.head(), self.txs.sealed());
+        let client = Client::new(self.now, conn, peer, channel, cursors);
         let Some(id) = self.clients.insert(client) else {
             self.admission.left(peer);
             return self.refuse(conn, End::Full);
         };
         self.in_handshake += 1;
         self.handshakes.push_back(id);
-        self.wheel.add(id, self.now.secs() + super::timers::LONGEST_STEP);
+        if kind == Some(ListenerKind::Tls) {
+            self.shaking.came(id);
+        }
+        self.wheel.add(id, self.now.secs() + TRANSPORT_TIMEOUT.as_secs() as u32);
         self.flow(id);
         self.bound_handshakes();
     }
@@ -344,6 +394,7 @@ impl Core {
         client.flags.remove(Flags::RECEIVING);
         let end = match why {
             IoEnd::Closed if client.is(Flags::PARTIAL) => End::Truncated,
+            IoEnd::Closed if matches!(client.channel, Channel::Tls(_)) => End::NoCloseNotify,
             IoEnd::Closed => End::Closed,
             IoEnd::Reset => End::Reset,
             IoEnd::Error(_) => End::ReceiveError,
@@ -354,7 +405,12 @@ impl Core {
     /// Ends a client: everything it held goes back, its reason is counted once.
     pub(super) fn end(&mut self, id: ClientId, end: End) {
         let Some(mut client) = self.clients.remove(id) else { return };
+        // The first reason counts: a client that is being told why may still reset the connection.
+        let end = client.active.as_ref().and_then(|active| active.closing).unwrap_or(end);
         self.counters.end(end);
+        self.shaking.left(&client.channel);
+        self.tls_clients -= u32::from(matches!(client.channel, Channel::Tls(_)));
+        self.v2_clients -= u32::from(matches!(client.channel, Channel::V2(_)));
         if client.is(Flags::READY) {
             self.ready -= 1;
         } else {
@@ -369,6 +425,10 @@ impl Core {
         }
         // What is queued in the socket of a client that takes nothing would hold kernel memory for minutes.
         let reset = client.is(Flags::SENDING) || client.is(Flags::MID_MESSAGE);
+        // Behind a send that failed nothing can be opened any more.
+        if !reset && end.side() != Side::Left && end != End::SendError {
+            self.say_goodbye(id, &mut client);
+        }
         self.ops.push(Op::Close { client: id, conn: client.conn, reset });
     }
 
@@ -381,6 +441,9 @@ impl Core {
         self.pool.release(std::mem::take(&mut active.held));
         let input = std::mem::take(&mut active.input);
         self.give_input(input);
+        let sealed = std::mem::take(&mut active.sealed);
+        self.give_input(sealed);
+        self.pool.give(std::mem::take(&mut active.control));
         self.pool.give(std::mem::take(&mut active.pending));
         self.pool.give(active.chunk.take().unwrap_or_default());
         active.reset();
@@ -430,6 +493,7 @@ impl Core {
         } else if self.listening == Listening::Full && room > 2 * margin {
             self.listening = Listening::Yes;
             self.each_listener(Op::Listen);
+            self.hold_again();
         }
     }
 
@@ -437,7 +501,7 @@ impl Core {
         self.listening == Listening::Yes
     }
 
-    pub(super) fn open(&mut self) {
+    pub(super) fn open_listeners(&mut self) {
         if self.listening == Listening::No && self.draining.is_none() {
             self.listening = Listening::Yes;
             self.each_listener(Op::Listen);
@@ -454,7 +518,7 @@ impl Core {
     }
 
     fn each_listener(&mut self, op: fn(ListenerId) -> Op) {
-        self.ops.extend((0..self.config.listeners).map(|n| op(ListenerId(n))));
+        self.ops.extend((0..self.config.listeners.len()).map(|n| op(ListenerId(n as u8))));
     }
 
     pub(super) fn finish(&mut self) {

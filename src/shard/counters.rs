@@ -41,6 +41,16 @@ counters! {
     left_group;
     /// Handshakes completed.
     handshakes;
+    /// Steps of transport handshakes.
+    transport_steps;
+    /// TLS sessions opened by a full handshake.
+    tls_full;
+    /// TLS sessions resumed by a ticket.
+    tls_resumed;
+    /// BIP324 sessions opened.
+    v2_sessions;
+    /// Times TLS listeners stopped accepting because too many handshakes were in progress.
+    tls_held;
     /// Messages received whole and well framed.
     messages_in;
     /// Bytes received.

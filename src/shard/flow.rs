@@ -10,10 +10,11 @@ use crate::base::limits::{FILE_CHUNK, HEADER_LEN, LARGE_SEND, MAX_MESSAGE, READ_
 use crate::base::{ClientId, End};
 use crate::client::{Effect, Flags, handle};
 use crate::io::{BufferId, IoEnd, Op, Payload};
-use crate::wire::{Step, parse, split};
+use crate::transport::Channel;
+use crate::wire::{Step, parse};
 
 /// Input that waits in a client beyond this must fit the shard's budget, or the client ends.
-const FREE_INPUT: usize = 64 * 1024;
+pub(super) const FREE_INPUT: usize = 64 * 1024;
 /// An answer in memory goes out in slices of this size: whole for the ring (256 KiB pieces), and 2.2 KB/s are enough
 /// to take one in time.
 const SEND_SLICE: usize = 256 * 1024;
@@ -22,20 +23,29 @@ pub(super) const OUTBOX_SOFT: usize = 1_024;
 
 impl Core {
     /// Bytes have come for a client.
-    pub(super) fn received(&mut self, id: ClientId, buffer: BufferId, bytes: &[u8]) {
+    pub(super) fn received(&mut self, id: ClientId, buffer: BufferId, bytes: &mut [u8]) {
         self.counters.bytes_in += bytes.len() as u64;
-        if let Err(end) = self.take_bytes(id, bytes) {
-            self.end(id, end);
+        let now = self.now.secs();
+        if let Some(client) = self.clients.get_mut(id) {
+            client.flags.remove(Flags::RECEIVING);
+            client.heard = now;
+            let closing = client.is(Flags::CLOSING);
+            let result = match client.channel {
+                _ if closing => Ok(()),
+                Channel::Plain => self.take_plain(id, bytes),
+                _ => self.take_sealed(id, bytes),
+            };
+            if let Err(end) = result {
+                self.fail(id, end);
+            }
         }
         self.ops.push(Op::Recycle(buffer));
         self.flow(id);
     }
 
-    fn take_bytes(&mut self, id: ClientId, bytes: &[u8]) -> Result<(), End> {
-        let now = self.now.secs();
+    /// Bytes of messages.
+    pub(super) fn take_plain(&mut self, id: ClientId, bytes: &[u8]) -> Result<(), End> {
         let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        client.flags.remove(Flags::RECEIVING);
-        client.heard = now;
         let held = client.active.as_ref().is_some_and(|a| a.is_busy() || !a.input.is_empty());
         if held || client.is(Flags::SENDING) || self.is_congested() {
             return self.keep_input(id, bytes);
@@ -86,7 +96,7 @@ impl Core {
         loop {
             let rest = bytes.get(used..).unwrap_or(&[]);
             let Some(client) = self.clients.get_mut(id) else { return Ok(bytes.len()) };
-            let step = split(greeting.magic, rest);
+            let step = client.channel.framing(greeting.magic).split(rest);
             let partial = matches!(step, Step::Need(_)) && !rest.is_empty();
             if partial && !client.is(Flags::PARTIAL) {
                 client.message_begun = now;
@@ -142,6 +152,17 @@ impl Core {
         loop {
             let Some(client) = self.clients.get_mut(id) else { return };
             if client.is(Flags::SENDING) {
+                break;
+            }
+            if self.send_control(id) {
+                break;
+            }
+            let Some(client) = self.clients.get_mut(id) else { return };
+            if client.is(Flags::CLOSING) {
+                return self.end(id, End::Closed);
+            }
+            if !client.channel.is_open() {
+                self.want_step(id);
                 break;
             }
             if client.is(Flags::MID_MESSAGE) {
@@ -259,8 +280,14 @@ impl Core {
         true
     }
 
-    /// Hands a payload to the kernel. The client must not have a send outstanding.
-    pub(super) fn send(&mut self, id: ClientId, payload: Payload) {
+    /// Sends frames, sealed where the transport does that. The client must not have a send outstanding.
+    pub(super) fn send(&mut self, id: ClientId, frames: Payload) {
+        let payload = self.seal(id, frames);
+        self.send_raw(id, payload);
+    }
+
+    /// Hands a payload to the kernel as it is.
+    pub(super) fn send_raw(&mut self, id: ClientId, payload: Payload) {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.flags |= Flags::SENDING;
         client.send_begun = self.now.secs();
@@ -293,9 +320,11 @@ impl Core {
     /// deadline is per slice and not for a whole block.
     fn send_ready(&mut self, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(id) else { return false };
+        // What is sealed takes a buffer of the pool, which keeps none that is much larger than a chunk.
+        let most = if client.channel.is_sealed() { FILE_CHUNK } else { SEND_SLICE };
         let Some(ready) = client.active.as_mut().map(|a| &mut a.ready) else { return false };
         let slice = match ready {
-            Some(bytes) if bytes.len() > SEND_SLICE => Some(bytes.split_to(SEND_SLICE)),
+            Some(bytes) if bytes.len() > most => Some(bytes.split_to(most)),
             _ => ready.take(),
         };
         let more = ready.is_some();
@@ -394,7 +423,9 @@ impl Core {
             self.give_active(active);
         }
         let congested = self.is_congested();
+        let now = self.now.secs();
         let Some(client) = self.clients.get_mut(id) else { return };
+        watch_partial(client, now);
         if client.is(Flags::RECEIVING) || !wants_bytes(client) {
             return;
         }
@@ -450,6 +481,23 @@ impl Core {
         }
         client.active.as_deref_mut()
     }
+}
+
+/// A record in parts has the same deadline as a message in parts. `read_messages` ends it with each whole message; here it is
+/// begun, and ended when a record had no message in it.
+fn watch_partial(client: &mut Client, now: u32) {
+    if !client.channel.is_sealed() || client.is(Flags::SENDING) {
+        return;
+    }
+    let active = client.active.as_ref();
+    if active.is_some_and(|a| a.is_busy()) {
+        return;
+    }
+    let partial = active.is_some_and(|a| !a.sealed.is_empty() || !a.input.is_empty());
+    if partial && !client.is(Flags::PARTIAL) {
+        client.message_begun = now;
+    }
+    client.flags.set(Flags::PARTIAL, partial);
 }
 
 /// True exactly when more bytes can be taken: no request is being served, and what is kept is only the beginning of one

@@ -54,7 +54,8 @@ impl Core {
                 self.policy = policy;
             }
             ToShard::Addresses { addr, addrv2 } => self.addresses = (addr, addrv2),
-            ToShard::Open => self.open(),
+            ToShard::Tls(server) => self.shaking.reload(&server),
+            ToShard::Open => self.open_listeners(),
             ToShard::Drain => self.begin_drain(),
         }
     }
@@ -158,6 +159,8 @@ impl Core {
             time: self.unix,
             clients: self.clients.len(),
             ready: self.ready,
+            tls: self.tls_clients,
+            v2: self.v2_clients,
             listening: self.is_listening(),
             counters: self.counters.values(),
             ends: self.counters.ends.to_vec(),

@@ -5,6 +5,7 @@
 //!          reap    at most DONES_PER_TURN completions: accepts, bytes, sends, reads
 //!          mail    at most LINK_PER_TURN entries of the hub
 //!          sweep   at most `ShardConfig::sweep` clients: blocks before transactions
+//!          shake   at most STEPS_PER_TURN steps of transport handshakes
 //!          timers  at most TIMERS_PER_TURN clients
 //!          report  once a second
 //! ```
@@ -27,6 +28,8 @@ mod flow;
 mod getdata;
 mod hub_link;
 mod pool;
+mod secure;
+mod shake;
 mod table;
 mod timers;
 mod txs;
@@ -39,7 +42,8 @@ use crate::io::{Done, Kernel};
 use crate::link::ShardEnd;
 
 use self::core::Core;
-pub use self::core::{ShardConfig, client_sizes};
+pub use self::core::{ListenerKind, ShardConfig, client_sizes};
+pub use self::shake::{HandshakeLimits, HandshakesInProgress};
 
 /// A shard on a kernel.
 #[derive(Debug)]

@@ -11,16 +11,19 @@
 //! - After an error nothing more is opened or sealed; `reply` then ends with the alert, if the protocol has one.
 //!
 //! ```text
-//!   tls/   certificates and tickets, handshake (rustls), record layer (ours)
-//!   v2/    handshake, packets
-//!   pipe   any of them, with buffers
+//!   tls/     certificates and tickets, handshake (rustls), record layer (ours)
+//!   v2/      handshake, packets
+//!   channel  what a shard keeps of a client's transport
+//!   pipe     any of them, with buffers
 //! ```
 //! Knows no client and no message beyond the frame; limits and timeouts of handshakes are the shard's.
 
+mod channel;
 mod pipe;
 pub mod tls;
 pub mod v2;
 
+pub use channel::Channel;
 pub use pipe::Pipe;
 
 use crate::base::End;

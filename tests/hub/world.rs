@@ -98,6 +98,7 @@ impl World {
             keep,
             mempool_bytes: 10_000_000,
             siblings: vec!["127.0.0.9:8333".parse().unwrap()],
+            v2: false,
             allow_mempool: true,
             user_agent: "/breakwater:test/".into(),
             nonces: Nonces::new(0x1234_5678_9abc_0000),
@@ -378,6 +379,7 @@ impl World {
             }
             ToShard::Policy(policy) => shard.policy = Some(policy),
             ToShard::Addresses { .. } => shard.addresses += 1,
+            ToShard::Tls(_) => {}
             ToShard::Open => shard.open = true,
             ToShard::Drain => shard.draining = true,
         }

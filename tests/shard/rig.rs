@@ -14,7 +14,7 @@ use breakwater::link::{
     Answer, Doorbell, Extent, HubEnd, Policy, ShardReport, ToHub, ToShard, Want, WantId, pair,
 };
 use breakwater::shard::counters::Counters;
-use breakwater::shard::{Shard, ShardConfig};
+use breakwater::shard::{HandshakeLimits, ListenerKind, Shard, ShardConfig};
 use breakwater::stub::{MAGIC, StubChain};
 use breakwater::wire::{self, Hash, Services, Step, Version, split, write};
 use bytes::Bytes;
@@ -58,7 +58,11 @@ pub fn config() -> ShardConfig {
         magic: MAGIC,
         max_clients: 1_000,
         max_per_address: 0,
-        listeners: 1,
+        listeners: vec![ListenerKind::Plain],
+        v2: false,
+        tls: None,
+        handshakes: HandshakeLimits::free(1_024),
+        secret: [7; 32],
         user_agent: Bytes::from_static(b"/breakwater:test/"),
         tx_interval: secs(1),
         buffer_budget: 64 << 20,

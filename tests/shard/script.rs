@@ -44,6 +44,8 @@ pub struct State {
     pub now: Instant,
     pub peers: BTreeMap<u32, Peer>,
     pub listening: BTreeSet<u8>,
+    /// Of these, those told to accept nobody.
+    pub held: BTreeSet<u8>,
     /// Reads of files wait until the test lets them go.
     pub holds_reads: bool,
     /// Bytes given per receive, at most [`RECV_BUFFER`].
@@ -77,11 +79,16 @@ impl Script {
 
     /// A connection comes.
     pub fn connect(&self, peer: SocketAddr) -> u32 {
+        self.connect_to(0, peer)
+    }
+
+    /// A connection comes to this listener.
+    pub fn connect_to(&self, listener: u8, peer: SocketAddr) -> u32 {
         let state = &mut *self.0.borrow_mut();
         let conn = state.next_conn;
         state.next_conn += 1;
         state.peers.insert(conn, Peer::default());
-        state.dones.push_back(Done::Accepted { listener: ListenerId(0), conn: Conn(conn), peer });
+        state.dones.push_back(Done::Accepted { listener: ListenerId(listener), conn: Conn(conn), peer });
         conn
     }
 
@@ -167,7 +174,12 @@ impl State {
         self.operations += 1;
         match op {
             Op::Listen(listener) => {
-                assert!(self.listening.insert(listener.0), "{listener:?} listens already")
+                let held = self.held.remove(&listener.0);
+                assert!(self.listening.insert(listener.0) || held, "{listener:?} listens already");
+            }
+            Op::Hold(listener) => {
+                assert!(self.listening.contains(&listener.0), "{listener:?} does not listen");
+                self.held.insert(listener.0);
             }
             Op::StopListening(listener) => {
                 assert!(self.listening.remove(&listener.0), "{listener:?} did not listen");
@@ -193,7 +205,13 @@ impl State {
                     self.dones.push_back(Done::ReceiveEnded { client, why: IoEnd::Reset });
                 }
                 if let Some((client, payload)) = peer.send.take() {
-                    self.dones.push_back(Done::Sent { client, payload, result: Err(IoEnd::Reset) });
+                    // A socket with room has taken it at once.
+                    let taken = !peer.holds && !reset;
+                    if taken {
+                        peer.out.extend_from_slice(payload.as_slice());
+                    }
+                    let result = if taken { Ok(()) } else { Err(IoEnd::Reset) };
+                    self.dones.push_back(Done::Sent { client, payload, result });
                 }
             }
             Op::Read { client, file, offset, len, buffer } => {

@@ -7,7 +7,7 @@ use breakwater::base::{ClientId, Conn, Nonces, ShardId};
 use breakwater::feed::blocks::inv_message;
 use breakwater::io::{Op, Payload};
 use breakwater::link::{self, Doorbell, HubEnd, ToShard};
-use breakwater::shard::{Shard, ShardConfig};
+use breakwater::shard::{HandshakeLimits, ListenerKind, Shard, ShardConfig};
 use bytes::Bytes;
 
 use super::blank::Blank;
@@ -70,7 +70,11 @@ impl Scene {
             magic: MAGIC,
             max_clients: CLIENTS + 200,
             max_per_address: 0,
-            listeners: 1,
+            listeners: vec![ListenerKind::Plain],
+            v2: false,
+            tls: None,
+            handshakes: HandshakeLimits::free(1_024),
+            secret: [7; 32],
             user_agent: Bytes::from_static(b"/breakwater:bench/"),
             tx_interval: TX_INTERVAL,
             buffer_budget: BUFFER_BUDGET,

@@ -3,7 +3,6 @@
 //! Bounded: one read buffer per thread; a wallet's transactions wait in a short queue.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,12 +15,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use super::board::{Board, From};
+use super::transport::{Transport, Ways};
 use super::{Phase, node};
 use crate::base::Instant;
 use crate::cli::Failure;
 use crate::stub::client::{Headers, Kind};
 use crate::stub::{Client, MAGIC};
-use crate::stub_host::Transport;
 use crate::transport::Pipe;
 
 /// Threads that clients share.
@@ -78,7 +77,7 @@ type Feed = mpsc::Receiver<Transaction>;
 pub(super) fn start(
     board: &Arc<Board>,
     phase: &watch::Receiver<Phase>,
-    relay: SocketAddr,
+    ways: &Arc<Ways>,
     headers: &Headers,
     feeds: Vec<Option<Feed>>,
 ) -> Result<Vec<JoinHandle<()>>, Failure> {
@@ -92,10 +91,10 @@ pub(super) fn start(
     let mut threads = Vec::new();
     for (n, share) in shares.into_iter().enumerate() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let (board, phase, headers) = (board.clone(), phase.clone(), headers.clone());
+        let (board, phase, ways, headers) = (board.clone(), phase.clone(), ways.clone(), headers.clone());
         let thread = std::thread::Builder::new()
             .name(format!("demo-clients-{n}"))
-            .spawn(move || LocalSet::new().block_on(&runtime, crowd(board, phase, relay, headers, share)));
+            .spawn(move || LocalSet::new().block_on(&runtime, crowd(board, phase, ways, headers, share)));
         threads.push(thread.map_err(failed)?);
     }
     Ok(threads)
@@ -105,17 +104,31 @@ pub(super) fn start(
 async fn crowd(
     board: Arc<Board>,
     mut phase: watch::Receiver<Phase>,
-    relay: SocketAddr,
+    ways: Arc<Ways>,
     headers: Headers,
     share: Vec<(usize, Kind, Option<Feed>)>,
 ) {
     let buffer = Rc::new(RefCell::new(vec![0; READ_BYTES]));
     let connect = async {
         for (number, kind, feed) in share {
-            let stream = match TcpStream::connect(relay).await {
+            let transport = Transport::of(number);
+            ways.ticket(transport).await;
+            let stream = match TcpStream::connect(ways.address(transport)).await {
                 Ok(stream) => stream,
                 Err(error) => {
                     board.lock().broke(format!("a client could not connect: {error}"));
+                    continue;
+                }
+            };
+            let mut out = Vec::new();
+            let pipe = match ways.begin(transport, &mut out) {
+                Ok(pipe) => pipe,
+                Err(end) => {
+                    board.lock().broke(format!(
+                        "a client could not speak {}: {}",
+                        transport.name(),
+                        end.label()
+                    ));
                     continue;
                 }
             };
@@ -127,20 +140,12 @@ async fn crowd(
                 false => Client::with_headers(kind, number as u64, MAGIC, headers.clone()),
             };
             board.lock().begins(number, client.tip().0);
-            let mut out = Vec::new();
-            let pipe = match Transport::Plain.connect(MAGIC, &mut out) {
-                Ok(pipe) => pipe,
-                Err(end) => {
-                    board.lock().broke(format!("a client could not begin: {end}"));
-                    continue;
-                }
-            };
             let session = Session {
                 board: board.clone(),
                 number,
                 client,
-                stream,
                 pipe,
+                stream,
                 feed,
                 buffer: buffer.clone(),
                 out,
@@ -152,7 +157,7 @@ async fn crowd(
                 let mut numbers = board.lock();
                 numbers.connected -= 1;
                 if *phase.borrow() < Phase::Leaving {
-                    numbers.broke(format!("{}: {end}", name(kind)));
+                    numbers.broke(format!("{} over {}: {end}", name(kind), transport.name()));
                 }
             });
         }
@@ -179,21 +184,21 @@ struct Session {
     board: Arc<Board>,
     number: usize,
     client: Client,
-    stream: TcpStream,
     pipe: Pipe,
+    stream: TcpStream,
     feed: Option<Feed>,
     /// Shared by the thread's clients; borrowed between two waits only.
     buffer: Rc<RefCell<Vec<u8>>>,
-    /// What is to be sent, sealed already.
+    /// As it goes to the socket.
     out: Vec<u8>,
 }
 
 impl Session {
     /// Lives until the connection ends or the relay breaks a rule; says which.
     async fn live(mut self) -> String {
-        let mut said = Vec::new();
-        self.client.start(self.board.now(), &mut said);
-        self.pipe.send(&said, &mut self.out);
+        let mut frames = Vec::new();
+        self.client.start(self.board.now(), &mut frames);
+        self.pipe.send(&frames, &mut self.out);
         loop {
             if !self.out.is_empty() {
                 // Given away whole: an idle client keeps no buffer.
@@ -215,9 +220,9 @@ impl Session {
                     }
                 }
                 () = tokio::time::sleep(self.board.until(wake)), if wake != Instant::FAR => {
-                    let mut said = Vec::new();
-                    self.client.tick(self.board.now(), &mut said);
-                    self.pipe.send(&said, &mut self.out);
+                    let mut frames = Vec::new();
+                    self.client.tick(self.board.now(), &mut frames);
+                    self.pipe.send(&frames, &mut self.out);
                 }
                 Some(tx) = next(feed), if ready => self.submit(&tx),
             }
@@ -233,23 +238,23 @@ impl Session {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
             Err(error) => return Some(format!("the connection was lost: {error}")),
         };
-        let (mut frames, mut said) = (Vec::new(), Vec::new());
-        let end = self.pipe.received_v1(&mut buffer[..n], &mut frames, &mut self.out);
-        let result = self.client.received(self.board.now(), &frames, &mut said);
-        self.pipe.send(&said, &mut self.out);
+        let (mut plain, mut frames) = (Vec::new(), Vec::new());
+        let opened = self.pipe.received(&mut buffer[..n], &mut plain, &mut self.out);
+        self.client.set_framing(self.pipe.framing());
+        let result = self.client.received(self.board.now(), &plain, &mut frames);
+        self.pipe.send(&frames, &mut self.out);
         let events = self.client.events();
         if !events.is_empty() {
             self.board.lock().seen(self.number, &events);
         }
-        let end = end.err().map(|end| format!("the transport is over: {end}"));
+        let end = opened.err().map(|end| format!("the relay ended the transport: {}", end.label()));
         result.err().map(|broken| broken.to_string()).or(end)
     }
 
     fn submit(&mut self, tx: &Transaction) {
-        let mut said = Vec::new();
-        let submitted = self.client.submit(tx, &mut said);
-        self.pipe.send(&said, &mut self.out);
-        if submitted {
+        let mut frames = Vec::new();
+        if self.client.submit(tx, &mut frames) {
+            self.pipe.send(&frames, &mut self.out);
             self.board.lock().tx(self.board.now(), node::hashes(tx), From::Wallet);
         }
     }

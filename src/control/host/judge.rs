@@ -12,7 +12,7 @@ use super::facts::Facts;
 use super::knobs::{Kind, Knob, Severity, words};
 use crate::base::limits::{MAX_SHARDS, RING_FILES};
 use crate::control::Config;
-use crate::control::plan::{self, KERNEL_PER_CLIENT, Plan, When, human};
+use crate::control::plan::{self, Demand, KERNEL_PER_CLIENT, When, human};
 
 /// The limit that a rule of the firewall (notrack) can lift without our seeing it: it never refuses.
 const CONNTRACK: &str = "net.netfilter.nf_conntrack_max";
@@ -46,14 +46,15 @@ impl Wanted {
     /// What a configuration wants; `max_clients` must have been chosen.
     pub fn of(config: &Config) -> Wanted {
         let (clients, shards) = (u64::from(config.max_clients), config.shards as u64);
-        let plan: Plan = plan::plan(clients, shards, config.mempool_bytes as u64, config.buffer_bytes as u64);
+        let demand = Demand::new(config, clients);
+        let plan = plan::plan(demand);
         Wanted {
             clients,
             shards,
-            client_bytes: plan.user_per_client + KERNEL_PER_CLIENT,
+            client_bytes: plan.user_per_client + demand.session_bytes + KERNEL_PER_CLIENT,
             start_bytes: plan.taken(&[When::Start]),
             use_bytes: plan.taken(&[When::Use]),
-            listen: config.listen.clone(),
+            listen: config.listen.iter().chain(&config.tls.listen).copied().collect(),
             untracked: false,
         }
     }

@@ -71,6 +71,8 @@ pub struct HubConfig {
     pub mempool_bytes: usize,
     /// Other relays of the operator, given to every getaddr.
     pub siblings: Vec<SocketAddr>,
+    /// Whether clients may use BIP324 (service bit P2P_V2).
+    pub v2: bool,
     /// Whether clients may ask for the mempool.
     pub allow_mempool: bool,
     /// Name of our software towards the node (BIP14).

@@ -1,7 +1,7 @@
 //! What clients are promised, and when they are let in.
 //!
 //! Service bits say truly what is served:
-//! - WITNESS always.
+//! - WITNESS always, P2P_V2 as configured.
 //! - NETWORK when every block can be given: from the store (`keep = "all"` and complete), or on demand through a node with
 //!   NODE_NETWORK that is up or was up within `NODE_GRACE` (a restart of the node is no reason to break a promise
 //!   that will hold again before a client has read it).
@@ -146,6 +146,7 @@ impl Hub {
         let headers = known.is_some_and(|to| to + LIMITED_BLOCKS > tip);
         let filters = headers && ((all && self.promise.stored) || reachable(Services::COMPACT_FILTERS));
         let mut services = Services::WITNESS;
+        services.set(Services::P2P_V2, self.config.v2);
         services.set(Services::NETWORK, network);
         services.set(Services::NETWORK_LIMITED, limited);
         services.set(Services::COMPACT_FILTERS, filters);

@@ -9,6 +9,7 @@
 //! - [`config`]: configuration files; every error is one line
 //! - [`v2_handshake`], [`v2_packets`]: BIP324, honest and changed on the way
 //! - [`client`]: a client's stream against the production shard on a scripted kernel
+//! - [`tls_records`], [`tls_handshake`]: in `tls.rs`
 //!
 //! Shared by `targets/` (libFuzzer) and `tests/fuzz_corpus.rs` (any compiler).
 
@@ -36,6 +37,12 @@ use breakwater::wire::{self, BlockParts, Command, Hash, Message, Step, Tx, check
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
+#[path = "tls.rs"]
+mod tls;
+#[allow(unused_imports)] // The corpus' maker asks for the first words.
+pub use tls::first_words;
+pub use tls::{tls_handshake, tls_records};
+#[path = "v2.rs"]
 mod v2;
 
 pub use v2::{v2_handshake, v2_packets};
@@ -59,6 +66,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("session", session),
     ("config", config),
     ("client", client),
+    ("tls_records", tls_records),
+    ("tls_handshake", tls_handshake),
     ("v2_handshake", v2_handshake),
     ("v2_packets", v2_packets),
 ];

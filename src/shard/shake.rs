@@ -1,0 +1,426 @@
+//! Handshakes of transports: how many at a time, how many a second, how many steps a turn.
+//!
+//! A TLS handshake costs 90 us and 4 KB, a key exchange of BIP324 about as much time: a million clients that come back at once
+//! are a hundred seconds of a core. So those who are connected go first: a turn takes a few steps only, and fewer while
+//! something is announced. Full and resumed TLS handshakes and key exchanges each have a rate; who is over it waits. When the
+//! handshakes in progress are as many as allowed, TLS listeners accept no more (newcomers wait in the kernel's queue), and
+//! the oldest key exchange gives way to a new one, because plain clients come by the same port.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use super::core::{Core, ListenerKind, ShardConfig};
+use crate::base::limits::{
+    STEPS_IN_SWEEP, STEPS_PER_TURN, TRANSPORT_HANDSHAKES_LEAST, TRANSPORT_TIMEOUT_PRESSED, V2_KEY,
+};
+use crate::base::{ClientId, End, Instant};
+use crate::client::Flags;
+use crate::io::{ListenerId, Op};
+use crate::transport::tls::{self, Hello};
+use crate::transport::v2;
+use crate::transport::{Channel, Role, Shake};
+
+/// Handshakes a shard may have in progress, and begin per second. 0 per second: no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct HandshakeLimits {
+    /// In progress: TLS and BIP324 each.
+    pub most: u32,
+    /// Full TLS handshakes a second.
+    pub full: u32,
+    /// Resumed TLS handshakes a second.
+    pub resumed: u32,
+    /// BIP324 key exchanges a second.
+    pub v2: u32,
+}
+
+impl HandshakeLimits {
+    /// No limit but the number in progress.
+    pub const fn free(most: u32) -> HandshakeLimits {
+        HandshakeLimits { most, full: 0, resumed: 0, v2: 0 }
+    }
+
+    /// One shard's part of what is allowed to all.
+    pub fn share(self, shards: u32) -> HandshakeLimits {
+        let rate = |all: u32| if all == 0 { 0 } else { (all / shards.max(1)).max(1) };
+        HandshakeLimits {
+            most: (self.most / shards.max(1)).max(TRANSPORT_HANDSHAKES_LEAST),
+            full: rate(self.full),
+            resumed: rate(self.resumed),
+            v2: rate(self.v2),
+        }
+    }
+}
+
+/// Clients that wait until their kind of handshake may begin.
+#[derive(Debug)]
+struct Gate {
+    waiting: VecDeque<ClientId>,
+    /// Per second; 0: no limit.
+    rate: u32,
+    /// Handshakes that may begin now, in thousandths.
+    tokens: u64,
+    at: Instant,
+}
+
+impl Gate {
+    fn new(rate: u32, now: Instant) -> Gate {
+        Gate { waiting: VecDeque::new(), rate, tokens: burst(rate), at: now }
+    }
+
+    /// The next that may begin.
+    fn pop(&mut self, now: Instant) -> Option<ClientId> {
+        if self.rate > 0 {
+            let since = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
+            let new = since.saturating_mul(u64::from(self.rate)) / 1_000;
+            if new > 0 {
+                (self.tokens, self.at) = ((self.tokens.saturating_add(new)).min(burst(self.rate)), now);
+            }
+            if self.tokens < 1_000 || self.waiting.is_empty() {
+                return None;
+            }
+        }
+        let next = self.waiting.pop_front()?;
+        self.tokens = self.tokens.saturating_sub(1_000);
+        Some(next)
+    }
+
+    /// When the next may begin.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        if self.rate == 0 || self.tokens >= 1_000 {
+            return Some(now);
+        }
+        let missing = (1_000 - self.tokens).saturating_mul(1_000).div_ceil(u64::from(self.rate));
+        Some(self.at + Duration::from_micros(missing))
+    }
+}
+
+/// A tenth of a second's worth, one at least.
+fn burst(rate: u32) -> u64 {
+    (u64::from(rate) * 100).max(1_000)
+}
+
+/// How many transport handshakes there are now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HandshakesInProgress {
+    /// TLS: from the connection on.
+    pub tls: u32,
+    /// BIP324: from the first byte on.
+    pub v2: u32,
+    /// True exactly while TLS listeners accept nobody.
+    pub held: bool,
+}
+
+/// The handshakes of a shard.
+#[derive(Debug)]
+pub(super) struct Shaking {
+    acceptor: Option<tls::Acceptor>,
+    /// Key material: seeded with 256 bits, a cipher's output.
+    rng: StdRng,
+    /// Those whose handshake has begun: they are finished before others begin.
+    going: VecDeque<ClientId>,
+    full: Gate,
+    resumed: Gate,
+    v2: Gate,
+    /// Clients in the order they came, while their handshake may be in progress.
+    tls_order: VecDeque<ClientId>,
+    v2_order: VecDeque<ClientId>,
+    /// Handshakes in progress.
+    tls_open: u32,
+    v2_open: u32,
+    most: u32,
+    /// True exactly while TLS listeners accept nobody.
+    held: bool,
+}
+
+impl Shaking {
+    pub(super) fn new(config: &ShardConfig, now: Instant) -> Shaking {
+        let limits = config.handshakes;
+        Shaking {
+            acceptor: config.tls.as_ref().map(tls::Acceptor::new),
+            rng: StdRng::from_seed(config.secret),
+            going: VecDeque::new(),
+            full: Gate::new(limits.full, now),
+            resumed: Gate::new(limits.resumed, now),
+            v2: Gate::new(limits.v2, now),
+            tls_order: VecDeque::new(),
+            v2_order: VecDeque::new(),
+            tls_open: 0,
+            v2_open: 0,
+            most: limits.most.max(1),
+            held: false,
+        }
+    }
+
+    /// Other certificates from now on.
+    pub(super) fn reload(&mut self, server: &Arc<tls::Server>) {
+        self.acceptor = Some(tls::Acceptor::new(server));
+    }
+
+    /// A client with this channel has left.
+    pub(super) fn left(&mut self, channel: &Channel) {
+        match channel {
+            Channel::TlsFresh | Channel::TlsShaking(_) => self.tls_open -= 1,
+            Channel::V2Fresh | Channel::V2Shaking(_) => self.v2_open -= 1,
+            Channel::Fresh | Channel::Plain | Channel::Tls(_) | Channel::V2(_) => {}
+        }
+    }
+
+    pub(super) fn in_progress(&self) -> HandshakesInProgress {
+        HandshakesInProgress { tls: self.tls_open, v2: self.v2_open, held: self.held }
+    }
+
+    /// A client has come to a TLS listener.
+    pub(super) fn came(&mut self, id: ClientId) {
+        self.tls_open += 1;
+        self.tls_order.push_back(id);
+    }
+
+    /// When a step is due.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        if !self.going.is_empty() {
+            return Some(now);
+        }
+        let gates = [&self.full, &self.resumed, &self.v2];
+        gates.into_iter().filter_map(|gate| gate.due(now)).min()
+    }
+
+    fn next(&mut self, now: Instant) -> Option<ClientId> {
+        self.going
+            .pop_front()
+            .or_else(|| self.resumed.pop(now))
+            .or_else(|| self.full.pop(now))
+            .or_else(|| self.v2.pop(now))
+    }
+}
+
+/// What a step came to.
+enum Stepped {
+    Goes { channel: Channel, used: usize },
+    Open { channel: Channel, used: usize },
+    Failed(End),
+}
+
+fn stepped<H, S>(shake: Shake<H, S>, goes: fn(Box<H>) -> Channel, open: fn(Box<S>) -> Channel) -> Stepped {
+    match shake {
+        Shake::More { handshake, used } => Stepped::Goes { channel: goes(handshake), used },
+        Shake::Done { session, used } => Stepped::Open { channel: open(session), used },
+        Shake::Failed(end) => Stepped::Failed(end),
+    }
+}
+
+impl Core {
+    /// A client's first bytes begin a key exchange.
+    pub(super) fn begin_v2(&mut self, id: ClientId) {
+        while self.shaking.v2_open >= self.shaking.most {
+            let Some(oldest) = self.shaking.v2_order.pop_front() else { break };
+            if self
+                .clients
+                .get_mut(oldest)
+                .is_some_and(|c| matches!(c.channel, Channel::V2Fresh | Channel::V2Shaking(_)))
+            {
+                self.end(oldest, End::HandshakeEvicted);
+            }
+        }
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.channel = Channel::V2Fresh;
+        self.shaking.v2_open += 1;
+        self.shaking.v2_order.push_back(id);
+    }
+
+    /// There may be enough for the next step of a client's handshake: queues it.
+    pub(super) fn want_step(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if client.is(Flags::STEPPING) {
+            return;
+        }
+        let Some(active) = client.active.as_ref().filter(|a| !a.sealed.is_empty()) else { return };
+        let queue = match &client.channel {
+            Channel::TlsFresh => match tls::peek(&active.sealed) {
+                Hello::Incomplete => return,
+                Hello::Resuming => &mut self.shaking.resumed.waiting,
+                Hello::Full => &mut self.shaking.full.waiting,
+                Hello::Other => &mut self.shaking.going,
+            },
+            Channel::V2Fresh if active.sealed.len() < V2_KEY => return,
+            Channel::V2Fresh => &mut self.shaking.v2.waiting,
+            Channel::TlsShaking(_) | Channel::V2Shaking(_) => &mut self.shaking.going,
+            Channel::Fresh | Channel::Plain | Channel::Tls(_) | Channel::V2(_) => return,
+        };
+        client.flags |= Flags::STEPPING;
+        queue.push_back(id);
+    }
+
+    /// A turn's share of handshakes.
+    pub(super) fn step_handshakes(&mut self) {
+        let announcing = self.block_sweep.is_running() || self.tx_sweep.is_running();
+        let steps = if announcing { STEPS_IN_SWEEP } else { STEPS_PER_TURN };
+        for _ in 0..steps {
+            let Some(id) = self.shaking.next(self.now) else { break };
+            self.step(id);
+        }
+        self.watch_handshakes();
+    }
+
+    fn step(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.flags.remove(Flags::STEPPING);
+        if client.flags.intersects(Flags::SENDING | Flags::CLOSING) {
+            // Our last flight is on its way; `flow` comes back with its end.
+            return;
+        }
+        let channel = std::mem::take(&mut client.channel);
+        let was_tls = matches!(channel, Channel::TlsFresh | Channel::TlsShaking(_));
+        let mut input = self.take_kept(id);
+        let mut out = self.pool.take();
+        let before = out.capacity();
+        let result = match channel {
+            Channel::TlsFresh => match self.shaking.acceptor.as_ref().map(tls::Acceptor::begin) {
+                Some(Ok(handshake)) => {
+                    stepped(handshake.step(&mut input, &mut out), Channel::TlsShaking, Channel::Tls)
+                }
+                Some(Err(end)) => Stepped::Failed(end),
+                None => Stepped::Failed(End::TlsHandshake),
+            },
+            Channel::TlsShaking(handshake) => {
+                stepped(handshake.step(&mut input, &mut out), Channel::TlsShaking, Channel::Tls)
+            }
+            Channel::V2Fresh => {
+                let magic = self.config.magic;
+                let rng = &mut self.shaking.rng;
+                let handshake = v2::Handshake::new(Role::Responder, magic, rng, &mut out);
+                stepped(handshake.step(&mut input, &mut out), Channel::V2Shaking, Channel::V2)
+            }
+            Channel::V2Shaking(handshake) => {
+                stepped(handshake.step(&mut input, &mut out), Channel::V2Shaking, Channel::V2)
+            }
+            open => Stepped::Goes { channel: open, used: 0 },
+        };
+        self.counters.transport_steps += 1;
+        self.pool.grown(before, &out);
+        self.say_control(id, &out);
+        self.pool.give(out);
+        self.stepped_to(id, was_tls, result, input);
+        self.flow(id);
+    }
+
+    fn stepped_to(&mut self, id: ClientId, is_tls: bool, result: Stepped, mut input: Vec<u8>) {
+        let Some(client) = self.clients.get_mut(id) else { return self.give_input(input) };
+        match result {
+            Stepped::Goes { channel, used } => {
+                client.channel = channel;
+                input.drain(..used.min(input.len()));
+                self.put_kept(id, input);
+            }
+            Stepped::Open { channel, used } => {
+                let resumed = matches!(&channel, Channel::Tls(session) if session.is_resumed());
+                client.channel = channel;
+                self.opened(is_tls, resumed);
+                input.drain(..used.min(input.len()));
+                let result = self.take_sealed(id, &mut input);
+                self.give_input(input);
+                if let Err(end) = result {
+                    self.fail(id, end);
+                }
+            }
+            Stepped::Failed(end) => {
+                // It stays only to hear the alert.
+                client.channel = Channel::Plain;
+                if is_tls {
+                    self.shaking.tls_open -= 1;
+                } else {
+                    self.shaking.v2_open -= 1;
+                }
+                self.give_input(input);
+                self.fail(id, end);
+            }
+        }
+    }
+
+    fn opened(&mut self, is_tls: bool, resumed: bool) {
+        if is_tls {
+            self.shaking.tls_open -= 1;
+            self.tls_clients += 1;
+            self.counters.tls_full += u64::from(!resumed);
+            self.counters.tls_resumed += u64::from(resumed);
+        } else {
+            self.shaking.v2_open -= 1;
+            self.v2_clients += 1;
+            self.counters.v2_sessions += 1;
+        }
+    }
+
+    fn put_kept(&mut self, id: ClientId, kept: Vec<u8>) {
+        if kept.is_empty() {
+            return self.give_input(kept);
+        }
+        if let Some(active) = self.active(id) {
+            active.sealed = kept;
+        }
+    }
+
+    /// Stops accepting on TLS listeners while too many handshakes are in progress, and ends those that are slow then.
+    fn watch_handshakes(&mut self) {
+        let most = self.shaking.most;
+        if !self.shaking.held && self.shaking.tls_open >= most {
+            self.shaking.held = true;
+            self.counters.tls_held += 1;
+            self.each_tls_listener(Op::Hold);
+        } else if self.shaking.held && self.shaking.tls_open < most - most / 4 {
+            self.shaking.held = false;
+            self.each_tls_listener(Op::Listen);
+        }
+        let patience = TRANSPORT_TIMEOUT_PRESSED.as_secs() as u32;
+        for _ in 0..STEPS_PER_TURN * 4 {
+            let Some(id) = self.shaking.tls_order.front().copied() else { break };
+            let since = self
+                .clients
+                .get_mut(id)
+                .filter(|c| matches!(c.channel, Channel::TlsFresh | Channel::TlsShaking(_)))
+                .map(|c| c.since);
+            if let Some(since) = since {
+                if !self.shaking.held || self.now.secs() < since.saturating_add(patience) {
+                    break;
+                }
+                self.end(id, End::TransportTimeout);
+            }
+            self.shaking.tls_order.pop_front();
+        }
+        self.tidy_orders();
+    }
+
+    /// One that is slow at the front keeps those behind it in the order though they are done.
+    fn tidy_orders(&mut self) {
+        let most = 4 * self.shaking.most as usize;
+        let (clients, shaking) = (&mut self.clients, &mut self.shaking);
+        for order in [&mut shaking.tls_order, &mut shaking.v2_order] {
+            if order.len() > most {
+                order.retain(|id| clients.get_mut(*id).is_some_and(|c| !c.channel.is_open()));
+            }
+        }
+    }
+
+    /// Listeners have been opened: those that speak TLS are held all the same while they have to be.
+    pub(super) fn hold_again(&mut self) {
+        if self.shaking.held {
+            self.each_tls_listener(Op::Hold);
+        }
+    }
+
+    fn each_tls_listener(&mut self, op: fn(ListenerId) -> Op) {
+        if !self.is_listening() {
+            return;
+        }
+        for (n, kind) in self.config.listeners.iter().enumerate() {
+            if *kind == ListenerKind::Tls {
+                self.ops.push(op(ListenerId(n as u8)));
+            }
+        }
+    }
+}
