@@ -1,7 +1,8 @@
 //! ChaCha20-Poly1305 (RFC 8439) of a message that comes in parts, on the primitives of aws-lc.
 //!
 //! aws-lc-rs has the AEAD in one shot only; gathering a block of 4 MB for it would cost as much memory for each client that
-//! fetches one. No associated data: only a handshake's first packet has some.
+//! fetches one. No associated data: only a handshake's first packet has some. A part of 128 KiB takes 80 us here, 93 us with the
+//! crates chacha20 0.9 and poly1305 0.8, 59 us in one shot (measured side by side, busy Xeon); a length 100 ns, 107 ns there.
 
 #![allow(unsafe_code)]
 
