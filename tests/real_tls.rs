@@ -1,11 +1,11 @@
 //! Real TLS clients that we did not write, in front of the relay's TLS listener, and conformance suites. The scenarios are
-//! in tests/tls_peers/. Needs openssl, python3, gnutls-cli and tlslite-ng, which ci/install-peers installs; tlsfuzzer with
+//! in tests/tls_peers/. Needs openssl, python3, gnutls-cli and tlslite-ng, which ci/install-peers installs; Java where a JDK is; tlsfuzzer with
 //! TLSFUZZER=/path/to/checkout, without which its test says that it tested nothing.
 
 mod support;
 mod tls_peers;
 
-use tls_peers::{gnutls, native, openssl, operator, python, suites};
+use tls_peers::{gnutls, java, native, openssl, operator, python, suites};
 
 #[test]
 fn openssl_full_handshake() {
@@ -90,6 +90,11 @@ fn gnutls_with_an_old_version_is_refused() {
 #[test]
 fn python_lives_and_reuses_sessions() {
     python::lives_and_reuses_sessions();
+}
+
+#[test]
+fn java_lives_and_updates_keys() {
+    java::lives_and_updates_keys();
 }
 
 #[test]

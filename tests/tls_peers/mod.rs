@@ -7,6 +7,7 @@
 //!     openssl   `openssl s_client`
 //!     gnutls    `gnutls-cli`
 //!     python    Python's ssl module
+//!     java      Java's JSSE, where a JDK is
 //!     native    the crate rustls, by its ordinary API
 //!     operator  restarts, reloads, fleets, client certificates
 //!     suites    conformance: our own on tlslite-ng, and tlsfuzzer when TLSFUZZER names a checkout
@@ -16,6 +17,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod gnutls;
+pub mod java;
 pub mod life;
 pub mod native;
 pub mod openssl;
