@@ -87,6 +87,21 @@ fn compare_runs() {
     tiny("compare");
 }
 
+/// As `compare_runs`: those that speak TLS. Each says what its handshakes cost, and took the tickets.
+#[test]
+fn compare_with_tls_runs() {
+    let text = bench(&["compare", "--tls", "--tiny"]);
+    let rows = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+    let compared = rows("full handshakes per second of its CPU");
+    assert!(compared >= 1, "{text}");
+    assert_eq!(rows("resumed handshakes per second of its CPU"), compared, "{text}");
+    let taken = text.lines().filter(|line| line.contains("of those that offered a ticket, resumed"));
+    assert!(taken.clone().count() == compared && taken.clone().all(|line| line.contains(" 100 %")), "{text}");
+    for name in ["nats", "mosquitto", "nginx", "haproxy"] {
+        assert!(text.contains(name), "who is not there is named: {text}");
+    }
+}
+
 /// Needs the binary `breakwater`, as `compare`.
 #[test]
 fn million_runs() {

@@ -41,10 +41,10 @@ impl Floor {
         self.address
     }
 
-    /// Accepts `clients` connections.
+    /// Accepts connections until it has had `clients` of them.
     pub(crate) fn accept(&mut self, clients: u32) -> Outcome {
         let start = Instant::now();
-        let mut asked = 0;
+        let mut asked = self.conns.len() as u32;
         while (self.conns.len() as u32) < clients {
             while asked < clients && asked - (self.conns.len() as u32) < BATCH {
                 let accept = opcode::Accept::new(

@@ -201,7 +201,7 @@ pub fn rustls_client_with(suite: Suite, change: impl FnOnce(&mut rustls::ClientC
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(trust::Insecure { algorithms }))
+        .with_custom_certificate_verifier(Arc::new(trust::Keyed { pin: None, algorithms }))
         .with_no_client_auth();
     change(&mut config);
     ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap().into()
