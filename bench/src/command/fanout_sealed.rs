@@ -40,6 +40,10 @@ pub(super) fn run(args: &Args) -> Outcome {
     let bare = crowd::scenario(floor.address(), Transport::Plain, None, clients, "mute")?;
     let mut bare = Crowd::start(bare, RELAY_CORE)?;
     floor.accept(clients)?;
+    // The listener is open when the turn after the one that asked for it has begun.
+    for _ in 0..2 {
+        relay.turn();
+    }
     let trusted = Some(shown.certificate.chain.as_path());
     let listeners = crowd::scenario(address, transport, trusted, clients, "idle")?;
     let mut listeners = Crowd::start(listeners, RELAY_CORE)?;

@@ -102,7 +102,7 @@ impl Worker<'_> {
         let Some(aside) = entry.aside.take().filter(|aside| aside.crypt.is_shaking()) else { return };
         self.tallies[usize::from(entry.part)].counts.transport_failed += 1;
         if matches!(aside.crypt, Crypt::TlsBegins | Crypt::TlsShakes(_)) {
-            self.tls_ended();
+            self.tls.ended(self.now);
         }
     }
 

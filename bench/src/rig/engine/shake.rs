@@ -35,15 +35,11 @@ impl Worker<'_> {
         }
     }
 
-    /// A TLS handshake has come to its end: those that waited for its ticket go on.
-    pub(super) fn tls_ended(&mut self) {
-        if self.tls.ended() {
-            self.shaking.extend(self.held.drain(..));
-        }
-    }
-
     /// Goes on with a few.
     pub(super) fn shake_some(&mut self) -> Outcome {
+        if !self.held.is_empty() && !self.tls.is_held(self.now) {
+            self.shaking.extend(self.held.drain(..));
+        }
         for _ in 0..PER_TURN {
             let Some((slot, visit)) = self.shaking.pop_front() else { break };
             let entry = &mut self.slots[slot as usize];
@@ -51,7 +47,7 @@ impl Worker<'_> {
                 continue;
             }
             if let Some(Crypt::TlsBegins) = entry.aside.as_ref().map(|aside| &aside.crypt)
-                && self.tls.is_held()
+                && self.tls.is_held(self.now)
             {
                 self.held.push((slot, visit));
                 continue;
@@ -114,7 +110,7 @@ impl Worker<'_> {
                 }
                 self.opened(slot)?;
                 if is_tls {
-                    self.tls_ended();
+                    self.tls.ended(self.now);
                 }
                 Ok(())
             }
