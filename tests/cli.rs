@@ -102,6 +102,59 @@ fn bad_values_name_key_value_and_expectation() {
 }
 
 #[test]
+fn bad_settings_of_encryption_name_key_file_and_expectation() {
+    let tls = "tls_listen = [\"127.0.0.1:0\"]\n";
+    file_refused(tls, &["`tls_certificates`", "--tls-certificate"]);
+    file_refused("tls_client_auth = \"required\"", &["`tls_client_ca`", "a PEM file"]);
+    file_refused("tls_client_auth = \"maybe\"", &["`tls_client_auth`", "maybe", "\"required\""]);
+    file_refused("tls_certificates = [{ chain = \"a\" }]", &["`tls_certificates`", "chain", "key"]);
+    file_refused("tls_certificates = [{ chain = \"a\", key = 3 }]", &["`tls_certificates`"]);
+    file_refused("handshakes = 0", &["`handshakes`", "1 to"]);
+    file_refused("tls_full_per_second = -1", &["`tls_full_per_second`", "-1"]);
+    file_refused("v2 = \"yes\"", &["`v2`", "true or false"]);
+    file_refused("listen = []", &["`listen`", "`tls_listen`"]);
+    let both = "listen = [\"127.0.0.1:8999\"]\ntls_listen = [\"127.0.0.1:8999\"]\n\
+                tls_certificates = [{ chain = \"a\", key = \"b\" }]";
+    file_refused(both, &["`tls_listen`", "other addresses"]);
+    refused(&["run", "--node", NODE, "--tls-certificate", "a.pem"], &["--tls-key"]);
+    let dir = tempfile::tempdir().unwrap();
+    let (chain, key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
+    let (chain_name, key_name) = (chain.to_str().unwrap(), key.to_str().unwrap());
+    let data = dir.path().join("data");
+    let arguments = [
+        "run",
+        "--network",
+        "regtest",
+        "--node",
+        NODE,
+        "--listen",
+        "127.0.0.1:0",
+        "--tls-listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        data.to_str().unwrap(),
+        "--tls-certificate",
+        chain_name,
+        "--tls-key",
+        key_name,
+    ];
+    refused(&arguments, &[chain_name, "No such file"]);
+    let (one, two) = (self_signed(), self_signed());
+    std::fs::write(&chain, "nothing").unwrap();
+    std::fs::write(&key, &one.1).unwrap();
+    refused(&arguments, &[chain_name, "expected"]);
+    std::fs::write(&chain, two.0).unwrap();
+    refused(&arguments, &[key_name, chain_name, "the private key that the certificate was made for"]);
+    assert!(!data.exists(), "nothing is made before the certificates are known to be good");
+}
+
+/// Chain and key as PEM.
+fn self_signed() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_string()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+#[test]
 fn a_bad_configuration_file_is_named_with_its_line() {
     file_refused("max_client = 3", &["`max_client`", "did you mean `max_clients`"]);
     file_refused("networks = \"regtest\"", &["`networks`", "did you mean `network`"]);

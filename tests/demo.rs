@@ -87,6 +87,7 @@ fn the_demo_shows_clients_that_follow_and_ends_by_itself() {
     ] {
         assert!(text.contains(part), "{part:?} is missing:\n{text}");
     }
+    each_transport_heard_every_block(&text);
     let wallets = text.lines().find(|line| line.starts_with("Wallets submitted")).unwrap();
     assert!(!wallets.contains("submitted 0 "), "{wallets}");
     let own = format!("breakwater-demo-{id}-");
@@ -96,6 +97,22 @@ fn the_demo_shows_clients_that_follow_and_ends_by_itself() {
         .filter(|name| name.starts_with(&own))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Ten of the thirty clients came over each transport, as the relay counted, and the summary says of each that they heard blocks.
+fn each_transport_heard_every_block(text: &str) {
+    let line = text.lines().find(|line| line.starts_with("By transport: ")).expect(text);
+    for name in ["plain", "v2", "TLS"] {
+        let after = line.split(&format!("10 clients over {name} heard of blocks ")).nth(1).expect(line);
+        let (heard, rest) = after.split_once(" times, ").expect(line);
+        assert!(heard.parse::<u32>().unwrap() >= 10, "{line}");
+        assert!(rest.starts_with("10 of them of every one"), "{line}");
+    }
+    let sessions = line.split("TLS sessions: ").nth(1).expect(line);
+    let numbers = sessions.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
+    let [full, resumed] = numbers.collect::<Vec<u32>>()[..] else { panic!("{line}") };
+    assert!(full >= 1 && resumed >= 1 && full + resumed == 10, "{line}");
+    assert!(text.lines().any(|line| line.contains("plain 10 v2 10 TLS 10")), "{text}");
 }
 
 #[test]

@@ -99,7 +99,7 @@ macro_rules! replays {
     };
 }
 
-replays! { wire tx compact chain session config client }
+replays! { wire tx compact chain session config client tls_records tls_handshake }
 
 // ---- seeds ---------------------------------------------------------------------------------------------
 
@@ -151,6 +151,32 @@ fn write_seeds() {
     for (kind, name) in [(1, "main"), (3, "ear"), (5, "rare")] {
         greeting[0] = kind;
         save("session", name, &[&greeting[..], &whole[..400]].concat());
+    }
+    for (name, bytes) in fuzz::first_words() {
+        save("tls_handshake", name, &[&[u8::from(name == "flight"), 255], &bytes[..]].concat());
+        save(
+            "tls_handshake",
+            &format!("{name}_slowly"),
+            &[&[u8::from(name == "flight"), 0], &bytes[..]].concat(),
+        );
+    }
+    // Steps of `tls_records`: data, KeyUpdates (one cut, one asked for), a ticket, an alert, padding, a flipped bit, pieces, an end.
+    let deliver = [6, 200];
+    let update = [&[5 << 3 | 1, 22, 24, 0, 0, 1, 0], &deliver[..]].concat();
+    let cut = [&[2 << 3 | 1, 22, 24, 0, 3 << 3 | 1, 22, 0, 1, 1], &deliver[..]].concat();
+    let ticket = [&[8 << 3 | 1, 22, 4, 0, 0, 4, 9, 9, 9, 9], &deliver[..]].concat();
+    let records: [(&str, &[&[u8]]); 8] = [
+        ("data", &[&[0, 0, 3, 0, 255, 6, 255], &[0, 7], &deliver]),
+        ("refresh", &[&[1, 3, 0, 0, 9, 3, 1, 0, 8], &deliver, &[3, 1, 3, 0, 0, 1], &deliver]),
+        ("update", &[&[2], &update, &[0, 1], &deliver]),
+        ("cut", &[&[0], &cut]),
+        ("ticket", &[&[5], &ticket, &[0, 5], &deliver]),
+        ("alert", &[&[1, 0, 3, 2 << 3 | 1, 21, 1, 90, 2 << 3 | 1, 21, 2, 40], &deliver]),
+        ("padding", &[&[0, 4 << 3 | 1, 0, 7, 23, 0, 0, 1, 23], &deliver, &[7, 0], &deliver]),
+        ("spoilt", &[&[2, 0, 2, 1 << 3 | 4, 9, 64, 6, 30]]),
+    ];
+    for (name, steps) in records {
+        save("tls_records", name, &steps.concat());
     }
     save("config", "default", breakwater::control::config::DEFAULT.as_bytes());
     let given = "network = \"regtest\"\nnodes = [\"127.0.0.1:18444\"]\nlisten = [\"[::1]:1\"]\nkeep = \"all\"\nshards = 2\n";

@@ -14,6 +14,10 @@ mod filters;
 mod rig;
 #[path = "shard/script.rs"]
 mod script;
+#[path = "shard/secure.rs"]
+mod secure;
+#[path = "shard/transports.rs"]
+mod transports;
 
 use breakwater::base::limits::{
     BLOCK_LOG, FEEFILTER_NO_TX, FILE_CHUNK, MAX_HANDSHAKES, MAX_MESSAGE, READ_AHEAD,

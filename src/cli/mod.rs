@@ -33,7 +33,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Relay in front of one or more full nodes.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// See it work: relay, an embedded regtest node that mines, and a few hundred clients of mixed kinds.
     Demo(DemoArgs),
     /// About the configuration file.
@@ -64,7 +64,7 @@ struct RunArgs {
     /// Which chain: mainnet, testnet4, signet or regtest.
     #[arg(long)]
     network: Option<String>,
-    /// A full node behind, HOST:PORT; repeat for several.
+    /// A full node behind, HOST:PORT; repeat for several. v1:HOST:PORT forces v1, v2:HOST:PORT BIP324.
     #[arg(long, value_name = "HOST:PORT")]
     node: Vec<String>,
     /// Where clients connect, ADDR:PORT; repeat for several.

@@ -21,14 +21,14 @@ use crate::transport::tls;
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(mut config: Config) -> Result<(), Failure> {
     logs::start(config.log_json, config.log_level);
+    let tls = load_tls(&config.tls)?;
     check_host(&mut config)?;
     if let Some(address) = config.metrics {
         metrics::start(address).map_err(Failure::Other)?;
     }
     let seed = rand::random();
     let nonces = Nonces::new(rand::random());
-    // Certificates and the store first: what cannot be used is known before a port is taken.
-    let tls = load_tls(&config.tls)?;
+    // The store first: a folder that cannot be used is known before a port is taken.
     let store = open_store(&config)?;
     let host = Host::start(&config, nonces, seed, tls.clone())?;
     let mut log = Log::new(&host.addresses, &host.tls_addresses);

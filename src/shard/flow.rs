@@ -320,9 +320,11 @@ impl Core {
     /// deadline is per slice and not for a whole block.
     fn send_ready(&mut self, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(id) else { return false };
+        // What is sealed takes a buffer of the pool, which keeps none that is much larger than a chunk.
+        let most = if client.channel.is_sealed() { FILE_CHUNK } else { SEND_SLICE };
         let Some(ready) = client.active.as_mut().map(|a| &mut a.ready) else { return false };
         let slice = match ready {
-            Some(bytes) if bytes.len() > SEND_SLICE => Some(bytes.split_to(SEND_SLICE)),
+            Some(bytes) if bytes.len() > most => Some(bytes.split_to(most)),
             _ => ready.take(),
         };
         let more = ready.is_some();

@@ -39,7 +39,10 @@ impl Pool {
     /// An empty buffer with room for `capacity` bytes.
     pub fn take_large(&mut self, capacity: usize) -> Vec<u8> {
         let mut buffer = self.pop_large();
-        buffer.reserve_exact(capacity);
+        if buffer.capacity() < capacity {
+            // Made anew: growing would copy what nobody needs.
+            buffer = Vec::with_capacity(capacity);
+        }
         self.out += buffer.capacity();
         buffer
     }

@@ -5,14 +5,12 @@
 //! Bounds: what is sent before the handshake is complete waits, [`WAITING`] bytes at most; what has come and is not whole is
 //! one handshake or one packet. After an error the pipe is over, and says so again.
 
-use std::io::{Read as _, Write as _};
-use std::sync::Arc;
-
 use rand::RngCore;
 
 use super::{Kind, Role, Shake, tls, v2};
 use crate::base::End;
 use crate::base::limits::{HEADER_LEN, MAX_MESSAGE};
+use crate::wire::v2::to_v1;
 use crate::wire::{Framing, Magic};
 
 /// Most bytes of frames that wait for the handshake: one message of any length. One more ends the connection.
@@ -38,8 +36,6 @@ enum State {
     V2(Box<v2::Session>),
     TlsHandshake(Box<tls::Handshake>),
     Tls(Box<tls::Session>),
-    /// rustls with its own buffers: our record layer accepts only.
-    TlsClient(Box<rustls::ClientConnection>),
     Over(End),
 }
 
@@ -65,23 +61,8 @@ impl Pipe {
         Pipe::new(magic, State::Telling(handshake))
     }
 
-    /// We have connected and speak TLS: our ClientHello goes to `out`.
-    ///
-    /// # Errors
-    /// What rustls says of the configuration.
-    pub fn tls(
-        magic: Magic,
-        config: Arc<rustls::ClientConfig>,
-        name: rustls::pki_types::ServerName<'static>,
-        out: &mut Vec<u8>,
-    ) -> Result<Pipe, rustls::Error> {
-        let mut connection = Box::new(rustls::ClientConnection::new(config, name)?);
-        write_tls(&mut connection, out);
-        Ok(Pipe::new(magic, State::TlsClient(connection)))
-    }
-
-    /// We have accepted somebody who speaks TLS.
-    pub fn accept_tls(magic: Magic, handshake: Box<tls::Handshake>) -> Pipe {
+    /// TLS, by a handshake of [`tls::Client::begin`] or [`tls::Acceptor::begin`].
+    pub fn tls(magic: Magic, handshake: Box<tls::Handshake>) -> Pipe {
         Pipe::new(magic, State::TlsHandshake(handshake))
     }
 
@@ -98,7 +79,7 @@ impl Pipe {
         match self.state {
             State::Plain | State::Telling(_) | State::Over(_) => Kind::Plain,
             State::V2Handshake(_) | State::V2(_) => Kind::V2,
-            State::TlsHandshake(_) | State::Tls(_) | State::TlsClient(_) => Kind::Tls,
+            State::TlsHandshake(_) | State::Tls(_) => Kind::Tls,
         }
     }
 
@@ -106,7 +87,6 @@ impl Pipe {
     pub fn is_open(&self) -> bool {
         match &self.state {
             State::Plain | State::V2(_) | State::Tls(_) => true,
-            State::TlsClient(connection) => !connection.is_handshaking(),
             State::Telling(_) | State::V2Handshake(_) | State::TlsHandshake(_) | State::Over(_) => false,
         }
     }
@@ -149,7 +129,6 @@ impl Pipe {
                 plain.extend_from_slice(bytes);
                 Ok(())
             }
-            State::TlsClient(connection) => read_tls(connection, bytes, plain, out),
             _ => self.open(bytes, plain, out),
         };
         if let Err(end) = result {
@@ -163,23 +142,36 @@ impl Pipe {
         Ok(())
     }
 
+    /// As `received`, for those who know only v1: what is opened is v1 frames whatever the transport (see [`to_v1`]).
+    ///
+    /// # Errors
+    /// As `received`.
+    pub fn received_v1(
+        &mut self,
+        bytes: &mut [u8],
+        frames: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), End> {
+        if !matches!(self.state, State::V2(_) | State::V2Handshake(_) | State::Telling(_)) {
+            return self.received(bytes, frames, out);
+        }
+        let mut plain = Vec::new();
+        let result = self.received(bytes, &mut plain, out);
+        match self.state {
+            // It was v1 that the first bytes told.
+            State::Plain => frames.append(&mut plain),
+            // A session opens whole packets only, so nothing is left.
+            _ => drop(to_v1(self.magic, &plain, frames)),
+        }
+        result
+    }
+
     /// Frames to be sent, which may be cut anywhere. Before the handshake is complete they wait.
     pub fn send(&mut self, frames: &[u8], out: &mut Vec<u8>) {
         match &mut self.state {
             State::Plain => out.extend_from_slice(frames),
             State::V2(session) => session.seal(frames, out),
             State::Tls(session) => session.seal(frames, out),
-            State::TlsClient(connection) if !connection.is_handshaking() => {
-                // rustls takes as much as it has room for, and has room again once that is written.
-                let mut left = frames;
-                while !left.is_empty() {
-                    match connection.writer().write(left) {
-                        Ok(taken @ 1..) => left = &left[taken..],
-                        _ => return self.over(End::TlsLimit),
-                    }
-                    write_tls(connection, out);
-                }
-            }
             State::Over(_) => {}
             _ if self.waiting.len() + frames.len() > WAITING => self.over(End::NoBuffer),
             _ => self.waiting.extend_from_slice(frames),
@@ -188,13 +180,8 @@ impl Pipe {
 
     /// Says that we send no more, where the transport has a word for it.
     pub fn close(&mut self, out: &mut Vec<u8>) {
-        match &mut self.state {
-            State::Tls(session) => session.close(out),
-            State::TlsClient(connection) => {
-                connection.send_close_notify();
-                write_tls(connection, out);
-            }
-            _ => {}
+        if let State::Tls(session) = &mut self.state {
+            session.close(out);
         }
         self.over(End::Closed);
     }
@@ -272,7 +259,7 @@ impl Pipe {
                     used += rest.len();
                     (State::Plain, None)
                 }
-                state @ (State::TlsClient(_) | State::Over(_)) => (state, None),
+                State::Over(end) => return Err(end),
             };
             self.state = state;
             match step {
@@ -281,40 +268,4 @@ impl Pipe {
             }
         }
     }
-}
-
-fn read_tls(
-    connection: &mut rustls::ClientConnection,
-    mut bytes: &[u8],
-    plain: &mut Vec<u8>,
-    out: &mut Vec<u8>,
-) -> Result<(), End> {
-    // rustls takes as much as it has room for, and has room again once that is read.
-    while !bytes.is_empty() {
-        if connection.read_tls(&mut bytes).is_err() {
-            return Err(End::TlsOverflow);
-        }
-        let processed = connection.process_new_packets();
-        write_tls(connection, out);
-        let state = match processed {
-            Ok(state) => state,
-            Err(rustls::Error::AlertReceived(_)) => return Err(End::TlsAlert),
-            Err(_) if connection.is_handshaking() => return Err(End::TlsHandshake),
-            Err(_) => return Err(End::TlsBadRecord),
-        };
-        let from = plain.len();
-        plain.resize(from + state.plaintext_bytes_to_read(), 0);
-        if connection.reader().read_exact(&mut plain[from..]).is_err() {
-            return Err(End::TlsBadRecord);
-        }
-        if state.peer_has_closed() {
-            return Err(End::Closed);
-        }
-    }
-    Ok(())
-}
-
-fn write_tls(connection: &mut rustls::ClientConnection, out: &mut Vec<u8>) {
-    // Writing to a Vec does not fail; a step that writes nothing ends the loop.
-    while connection.wants_write() && connection.write_tls(out).is_ok_and(|written| written > 0) {}
 }

@@ -79,11 +79,16 @@ impl Script {
 
     /// A connection comes.
     pub fn connect(&self, peer: SocketAddr) -> u32 {
+        self.connect_to(0, peer)
+    }
+
+    /// A connection comes to this listener.
+    pub fn connect_to(&self, listener: u8, peer: SocketAddr) -> u32 {
         let state = &mut *self.0.borrow_mut();
         let conn = state.next_conn;
         state.next_conn += 1;
         state.peers.insert(conn, Peer::default());
-        state.dones.push_back(Done::Accepted { listener: ListenerId(0), conn: Conn(conn), peer });
+        state.dones.push_back(Done::Accepted { listener: ListenerId(listener), conn: Conn(conn), peer });
         conn
     }
 
@@ -200,7 +205,13 @@ impl State {
                     self.dones.push_back(Done::ReceiveEnded { client, why: IoEnd::Reset });
                 }
                 if let Some((client, payload)) = peer.send.take() {
-                    self.dones.push_back(Done::Sent { client, payload, result: Err(IoEnd::Reset) });
+                    // A socket with room has taken it at once.
+                    let taken = !peer.holds && !reset;
+                    if taken {
+                        peer.out.extend_from_slice(payload.as_slice());
+                    }
+                    let result = if taken { Ok(()) } else { Err(IoEnd::Reset) };
+                    self.dones.push_back(Done::Sent { client, payload, result });
                 }
             }
             Op::Read { client, file, offset, len, buffer } => {

@@ -449,7 +449,7 @@ impl Relay {
         match news {
             News::Connected => {
                 self.connecting.remove(&link);
-                self.tell_hub(Input::Connected { link });
+                self.tell_hub(Input::Connected { link, v2: None });
             }
             News::Refused => {
                 self.connecting.remove(&link);
@@ -482,7 +482,9 @@ impl Relay {
     fn carry_out(&mut self, truth: &mut Truth) -> Result<(), String> {
         while let Some(output) = self.hub.as_mut().and_then(Hub::next_output) {
             match output {
-                Output::Connect { link, node } => self.connect(link, &node),
+                // The nodes of the simulator are of v1.
+                Output::Connect { link, v2: true, .. } => self.tell_hub(Input::NotV2 { link }),
+                Output::Connect { link, node, .. } => self.connect(link, &node),
                 Output::Send { link, bytes } => {
                     if let Some(tcp) = self.links.get(&link) {
                         if let Some(ear) = self.ears.get_mut(&link) {

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use breakwater::wire::write;
@@ -14,7 +14,9 @@ use io_uring::squeue::{self, Flags};
 use io_uring::types::{DestinationSlot, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, types};
 
-use super::peer::{self, Heard, Manner};
+use super::heard::{Schedule, note};
+use super::peer::{self, Manner};
+use super::secure::{Channel, Secure};
 use super::{Command, Commands, Plan, Seen, Summary};
 use crate::buffers::{self, Buffers};
 use crate::os::{self, Wake};
@@ -52,6 +54,8 @@ struct Client {
     pending: Vec<u8>,
     /// The beginning of a message.
     input: Vec<u8>,
+    /// TLS, where there is any.
+    channel: Option<Box<Channel>>,
     open: bool,
 }
 
@@ -60,6 +64,9 @@ struct Driver<'a> {
     /// After the ring, so that it is dropped after it.
     buffers: Buffers,
     plan: Plan,
+    secure: Option<Secure>,
+    /// What TLS opens to; empty between two turns.
+    plain: Vec<u8>,
     seen: &'a Seen,
     clients: Vec<Client>,
     sources: Vec<libc::sockaddr_in>,
@@ -72,16 +79,15 @@ struct Driver<'a> {
     over: bool,
 }
 
-/// Pings under way: number n is due at `start + n * every`, and n is its nonce.
-struct Schedule {
-    start: Instant,
-    first: u64,
-    next: u64,
-}
-
 /// Runs a swarm to its end.
-pub(super) fn run(plan: Plan, seen: &Seen, wake: &Wake, commands: &Commands) -> Outcome<Summary> {
-    let mut driver = Driver::new(plan, seen)?;
+pub(super) fn run(
+    plan: Plan,
+    secure: Option<Secure>,
+    seen: &Seen,
+    wake: &Wake,
+    commands: &Commands,
+) -> Outcome<Summary> {
+    let mut driver = Driver::new(plan, secure, seen)?;
     driver.arm(wake)?;
     while !driver.over {
         driver.connect_some()?;
@@ -96,7 +102,7 @@ pub(super) fn run(plan: Plan, seen: &Seen, wake: &Wake, commands: &Commands) -> 
 }
 
 impl<'a> Driver<'a> {
-    fn new(plan: Plan, seen: &'a Seen) -> Outcome<Driver<'a>> {
+    fn new(plan: Plan, secure: Option<Secure>, seen: &'a Seen) -> Outcome<Driver<'a>> {
         breakwater::ring::raise_file_limit()?;
         let ring = IoUring::builder()
             .setup_single_issuer()
@@ -129,6 +135,8 @@ impl<'a> Driver<'a> {
             lateness: Histogram::new_with_bounds(1, LONGEST, 3)?,
             over: false,
             plan,
+            secure,
+            plain: Vec::new(),
         })
     }
 
@@ -263,6 +271,21 @@ impl<'a> Driver<'a> {
         self.clients[client as usize].open = true;
         self.seen.connected.fetch_add(1, Ordering::Release);
         self.receive(client)?;
+        let Some(secure) = &self.secure else { return self.greet(client) };
+        let mut out = Vec::new();
+        match Channel::begin(secure, &mut out) {
+            Ok(channel) => self.clients[client as usize].channel = Some(Box::new(channel)),
+            Err(end) => {
+                let _ = self.seen.why.set(end);
+                self.end(client);
+                return Ok(());
+            }
+        }
+        self.send_as_is(client, &out)
+    }
+
+    /// The client may speak.
+    fn greet(&mut self, client: u32) -> Outcome {
         let mut out = Vec::new();
         let nonce = u64::from(self.plan.source) << 32 | u64::from(client) | 1 << 48;
         peer::greet(self.plan.manner, self.plan.target, nonce, &mut out);
@@ -287,8 +310,13 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         if let Some(number) = cqueue::buffer_select(flags) {
+            let len = result.unsigned_abs() as usize;
             let mut out = Vec::new();
-            let good = self.read(client, number, result.unsigned_abs() as usize, &mut out);
+            let good = match self.secure {
+                Some(_) => self.open(client, number, len)?,
+                None => true,
+            };
+            let good = good && self.read(client, number, len, &mut out);
             self.buffers.give(number);
             if !good {
                 self.end(client);
@@ -302,11 +330,38 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Reads what has come; false when it cannot be read.
+    /// Opens what has come into `plain`, and answers what TLS asks; false when it cannot be opened.
+    fn open(&mut self, number: u32, buffer: u16, len: usize) -> Outcome<bool> {
+        let Driver { buffers, clients, secure, plain, .. } = self;
+        let (Some(client), Some(secure)) = (clients.get_mut(number as usize), secure) else {
+            return Ok(false);
+        };
+        let Some(channel) = &mut client.channel else { return Ok(false) };
+        plain.clear();
+        let mut out = Vec::new();
+        let opened = channel.received(secure, buffers.bytes(buffer, len), plain, &mut out);
+        self.send_as_is(number, &out)?;
+        match opened {
+            Ok(None) => Ok(true),
+            Ok(Some(resumed)) => {
+                self.seen.handshakes.fetch_add(1, Ordering::Release);
+                self.seen.resumed.fetch_add(resumed.into(), Ordering::Release);
+                self.greet(number)?;
+                Ok(true)
+            }
+            Err(end) => {
+                // The first is enough for people.
+                let _ = self.seen.why.set(end);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Reads what has come, or what it opened to; false when it cannot be read.
     fn read(&mut self, client: u32, number: u16, len: usize, out: &mut Vec<u8>) -> bool {
-        let Driver { buffers, clients, seen, schedule, latency, plan, .. } = self;
+        let Driver { buffers, clients, seen, schedule, latency, plan, secure, plain, .. } = self;
         let Some(client) = clients.get_mut(client as usize) else { return false };
-        let bytes = buffers.bytes(number, len);
+        let bytes = if secure.is_some() { plain } else { buffers.bytes(number, len) };
         let hear = |heard| note(heard, seen, schedule.as_ref(), plan, latency);
         if client.input.is_empty() {
             let Ok(used) = peer::read(plan.manner, bytes, out, hear) else { return false };
@@ -328,6 +383,16 @@ impl<'a> Driver<'a> {
         if !client.open || bytes.is_empty() {
             return Ok(());
         }
+        match &mut client.channel {
+            Some(channel) => channel.seal(bytes, &mut client.pending),
+            None => client.pending.extend_from_slice(bytes),
+        }
+        if client.sending.is_empty() { self.send_pending(number) } else { Ok(()) }
+    }
+
+    /// Sends what is sealed already.
+    fn send_as_is(&mut self, number: u32, bytes: &[u8]) -> Outcome {
+        let Some(client) = self.clients.get_mut(number as usize) else { return Ok(()) };
         client.pending.extend_from_slice(bytes);
         if client.sending.is_empty() { self.send_pending(number) } else { Ok(()) }
     }
@@ -407,30 +472,6 @@ impl Drop for Driver<'_> {
         // Closes all connections now: the ring itself ends in the background.
         let _ = self.ring.submitter().unregister_files();
     }
-}
-
-/// Counts what a client has heard, and notes the latency of a pong that belongs to the schedule.
-fn note(heard: Heard, seen: &Seen, schedule: Option<&Schedule>, plan: &Plan, latency: &mut Histogram<u64>) {
-    let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Release);
-    if heard == Heard::Ready {
-        count(&seen.ready);
-        return;
-    }
-    count(&seen.messages);
-    match heard {
-        Heard::Block => count(&seen.blocks),
-        Heard::Txs => count(&seen.txs),
-        Heard::Pong(nonce) => {
-            if let (Some(schedule), Some(pings)) = (schedule, plan.pings)
-                && nonce >= schedule.first
-            {
-                let due = schedule.start + pings.every * (nonce - schedule.first) as u32;
-                latency.saturating_record(due.elapsed().as_nanos() as u64);
-            }
-            count(&seen.pongs)
-        }
-        Heard::Ready | Heard::Other => 0,
-    };
 }
 
 fn address(ip: [u8; 4], port: u16) -> libc::sockaddr_in {

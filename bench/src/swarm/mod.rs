@@ -7,16 +7,19 @@
 //! Does not check what it is told: it counts. Not for foreign hosts: sources and targets are loopback addresses.
 
 mod driver;
+mod heard;
 mod peer;
 pub mod raw;
+mod secure;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use breakwater::base::End;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 
@@ -24,6 +27,7 @@ use crate::Outcome;
 use crate::os::{self, Wake};
 
 pub use peer::Manner;
+pub use secure::{Begin, Secure};
 
 /// Commands that may wait for the swarm's thread; the sender waits while there are more.
 const COMMANDS: usize = 1_024;
@@ -59,10 +63,16 @@ pub struct Pings {
 pub struct Seen {
     /// Connections that are open.
     pub connected: AtomicU64,
+    /// TLS handshakes complete, full and resumed.
+    pub handshakes: AtomicU64,
+    /// Of these, resumed.
+    pub resumed: AtomicU64,
     /// Clients whose handshake is complete.
     pub ready: AtomicU64,
     /// Connections that failed or have ended.
     pub ended: AtomicU64,
+    /// Why the first TLS connection ended that failed.
+    pub why: OnceLock<End>,
     /// Announcements of blocks: inv or headers.
     pub blocks: AtomicU64,
     /// Announcements of transactions: inv messages.
@@ -113,13 +123,25 @@ impl Swarm {
     /// # Errors
     /// No eventfd or no thread is to be had. What fails later is told by [`Swarm::check`].
     pub fn start(plan: Plan) -> Outcome<Swarm> {
+        Swarm::over(plan, None)
+    }
+
+    /// As [`Swarm::start`], each connection inside TLS.
+    ///
+    /// # Errors
+    /// As [`Swarm::start`].
+    pub fn secure(plan: Plan, secure: Secure) -> Outcome<Swarm> {
+        Swarm::over(plan, Some(secure))
+    }
+
+    fn over(plan: Plan, secure: Option<Secure>) -> Outcome<Swarm> {
         let (commands, receiver) = mpsc::sync_channel(COMMANDS);
         let (seen, wake) = (Arc::new(Seen::default()), Arc::new(Wake::new()?));
         let clients = plan.clients;
         let (told, bell) = (seen.clone(), wake.clone());
         let thread = std::thread::Builder::new().name(format!("swarm-{}", plan.source)).spawn(move || {
             os::pin(plan.core);
-            driver::run(plan, &told, &bell, &receiver)
+            driver::run(plan, secure, &told, &bell, &receiver)
         })?;
         Ok(Swarm { clients, seen, commands, wake, thread: Some(thread) })
     }
@@ -171,7 +193,9 @@ impl Swarm {
         let ended = self.seen.ended.load(Ordering::Acquire);
         let over = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
         if over || ended > 0 {
-            return Err(format!("{ended} of {} clients have failed or ended", self.clients).into());
+            let why =
+                self.seen.why.get().map_or(String::new(), |end| format!(" (the first: {})", end.label()));
+            return Err(format!("{ended} of {} clients have failed or ended{why}", self.clients).into());
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::transport::Transport;
 use crate::base::{Instant, ShardId};
 use crate::cli::Failure;
 use crate::hub::{Hub, HubEvent};
@@ -98,6 +99,8 @@ pub(super) struct Relay {
 pub(super) struct Follower {
     /// What it is.
     pub(super) kind: Kind,
+    /// How it reaches the relay.
+    pub(super) transport: Transport,
     /// True exactly when handshake and first synchronisation are complete.
     pub(super) ready: bool,
     /// Height known when it became ready.
@@ -118,15 +121,33 @@ impl Follower {
     }
 }
 
+/// The clients of one transport.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Over {
+    /// How many there are.
+    pub(super) clients: usize,
+    /// Of these, those that have heard of each block up to the node's tip.
+    pub(super) at_tip: usize,
+    /// Blocks they have heard of, all together.
+    pub(super) heard: u64,
+}
+
 impl Board {
     /// A board for clients of these kinds.
     pub(super) fn new(kinds: Vec<Kind>) -> Result<Board, Failure> {
         let delays = Histogram::new_with_bounds(1, LONGEST, 3)
             .map_err(|error| Failure::Other(format!("no histogram: {error}")))?;
-        let follower =
-            |kind| Follower { kind, ready: false, first: 0, heard: 0, filters: 0, filters_verified: 0 };
+        let follower = |(number, kind)| Follower {
+            kind,
+            transport: Transport::of(number),
+            ready: false,
+            first: 0,
+            heard: 0,
+            filters: 0,
+            filters_verified: 0,
+        };
         let numbers = Numbers {
-            followers: kinds.into_iter().map(follower).collect(),
+            followers: kinds.into_iter().enumerate().map(follower).collect(),
             connected: 0,
             mined: 0,
             height: 0,
@@ -283,6 +304,27 @@ impl Numbers {
     /// Messages of clients the relay dropped.
     pub(super) fn faults(&self) -> u64 {
         self.shards.values().flat_map(|report| &report.faults).sum()
+    }
+
+    /// What is known of the clients of a transport.
+    pub(super) fn over(&self, transport: Transport) -> Over {
+        let own = self.followers.iter().filter(|follower| follower.transport == transport);
+        let at_tip = own.clone().filter(|follower| follower.is_at(self.height)).count();
+        Over {
+            clients: own.clone().count(),
+            at_tip,
+            heard: own.map(|follower| u64::from(follower.heard)).sum(),
+        }
+    }
+
+    /// Clients of a transport that are connected now, as the relay counts them.
+    pub(super) fn accepted(&self, transport: Transport) -> u32 {
+        let of = |report: &ShardReport| match transport {
+            Transport::Plain => report.clients.saturating_sub(report.tls + report.v2),
+            Transport::V2 => report.v2,
+            Transport::Tls => report.tls,
+        };
+        self.shards.values().map(of).sum()
     }
 
     /// Clients whose first synchronisation is complete.

@@ -3,7 +3,6 @@
 //! Bounded: one read buffer per thread; a wallet's transactions wait in a short queue.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,11 +15,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use super::board::{Board, From};
+use super::transport::{Transport, Ways};
 use super::{Phase, node};
 use crate::base::Instant;
 use crate::cli::Failure;
 use crate::stub::client::{Headers, Kind};
 use crate::stub::{Client, MAGIC};
+use crate::transport::Pipe;
 
 /// Threads that clients share.
 const THREADS: usize = 2;
@@ -76,7 +77,7 @@ type Feed = mpsc::Receiver<Transaction>;
 pub(super) fn start(
     board: &Arc<Board>,
     phase: &watch::Receiver<Phase>,
-    relay: SocketAddr,
+    ways: &Arc<Ways>,
     headers: &Headers,
     feeds: Vec<Option<Feed>>,
 ) -> Result<Vec<JoinHandle<()>>, Failure> {
@@ -90,10 +91,10 @@ pub(super) fn start(
     let mut threads = Vec::new();
     for (n, share) in shares.into_iter().enumerate() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let (board, phase, headers) = (board.clone(), phase.clone(), headers.clone());
+        let (board, phase, ways, headers) = (board.clone(), phase.clone(), ways.clone(), headers.clone());
         let thread = std::thread::Builder::new()
             .name(format!("demo-clients-{n}"))
-            .spawn(move || LocalSet::new().block_on(&runtime, crowd(board, phase, relay, headers, share)));
+            .spawn(move || LocalSet::new().block_on(&runtime, crowd(board, phase, ways, headers, share)));
         threads.push(thread.map_err(failed)?);
     }
     Ok(threads)
@@ -103,17 +104,31 @@ pub(super) fn start(
 async fn crowd(
     board: Arc<Board>,
     mut phase: watch::Receiver<Phase>,
-    relay: SocketAddr,
+    ways: Arc<Ways>,
     headers: Headers,
     share: Vec<(usize, Kind, Option<Feed>)>,
 ) {
     let buffer = Rc::new(RefCell::new(vec![0; READ_BYTES]));
     let connect = async {
         for (number, kind, feed) in share {
-            let stream = match TcpStream::connect(relay).await {
+            let transport = Transport::of(number);
+            ways.ticket(transport).await;
+            let stream = match TcpStream::connect(ways.address(transport)).await {
                 Ok(stream) => stream,
                 Err(error) => {
                     board.lock().broke(format!("a client could not connect: {error}"));
+                    continue;
+                }
+            };
+            let mut out = Vec::new();
+            let pipe = match ways.begin(transport, &mut out) {
+                Ok(pipe) => pipe,
+                Err(end) => {
+                    board.lock().broke(format!(
+                        "a client could not speak {}: {}",
+                        transport.name(),
+                        end.label()
+                    ));
                     continue;
                 }
             };
@@ -129,10 +144,11 @@ async fn crowd(
                 board: board.clone(),
                 number,
                 client,
+                pipe,
                 stream,
                 feed,
                 buffer: buffer.clone(),
-                out: Vec::new(),
+                out,
             };
             let phase = phase.clone();
             tokio::task::spawn_local(async move {
@@ -141,7 +157,7 @@ async fn crowd(
                 let mut numbers = board.lock();
                 numbers.connected -= 1;
                 if *phase.borrow() < Phase::Leaving {
-                    numbers.broke(format!("{}: {end}", name(kind)));
+                    numbers.broke(format!("{} over {}: {end}", name(kind), transport.name()));
                 }
             });
         }
@@ -168,17 +184,21 @@ struct Session {
     board: Arc<Board>,
     number: usize,
     client: Client,
+    pipe: Pipe,
     stream: TcpStream,
     feed: Option<Feed>,
     /// Shared by the thread's clients; borrowed between two waits only.
     buffer: Rc<RefCell<Vec<u8>>>,
+    /// As it goes to the socket.
     out: Vec<u8>,
 }
 
 impl Session {
     /// Lives until the connection ends or the relay breaks a rule; says which.
     async fn live(mut self) -> String {
-        self.client.start(self.board.now(), &mut self.out);
+        let mut frames = Vec::new();
+        self.client.start(self.board.now(), &mut frames);
+        self.pipe.send(&frames, &mut self.out);
         loop {
             if !self.out.is_empty() {
                 // Given away whole: an idle client keeps no buffer.
@@ -200,7 +220,9 @@ impl Session {
                     }
                 }
                 () = tokio::time::sleep(self.board.until(wake)), if wake != Instant::FAR => {
-                    self.client.tick(self.board.now(), &mut self.out);
+                    let mut frames = Vec::new();
+                    self.client.tick(self.board.now(), &mut frames);
+                    self.pipe.send(&frames, &mut self.out);
                 }
                 Some(tx) = next(feed), if ready => self.submit(&tx),
             }
@@ -216,16 +238,23 @@ impl Session {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
             Err(error) => return Some(format!("the connection was lost: {error}")),
         };
-        let result = self.client.received(self.board.now(), &buffer[..n], &mut self.out);
+        let (mut plain, mut frames) = (Vec::new(), Vec::new());
+        let opened = self.pipe.received(&mut buffer[..n], &mut plain, &mut self.out);
+        self.client.set_framing(self.pipe.framing());
+        let result = self.client.received(self.board.now(), &plain, &mut frames);
+        self.pipe.send(&frames, &mut self.out);
         let events = self.client.events();
         if !events.is_empty() {
             self.board.lock().seen(self.number, &events);
         }
-        result.err().map(|broken| broken.to_string())
+        let end = opened.err().map(|end| format!("the relay ended the transport: {}", end.label()));
+        result.err().map(|broken| broken.to_string()).or(end)
     }
 
     fn submit(&mut self, tx: &Transaction) {
-        if self.client.submit(tx, &mut self.out) {
+        let mut frames = Vec::new();
+        if self.client.submit(tx, &mut frames) {
+            self.pipe.send(&frames, &mut self.out);
             self.board.lock().tx(self.board.now(), node::hashes(tx), From::Wallet);
         }
     }

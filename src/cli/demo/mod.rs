@@ -5,6 +5,7 @@
 //! - `node`: the stub node on a thread of its own
 //! - `relay`: the relay, its store in a temporary folder
 //! - `clients`: the stub clients on two threads
+//! - `transport`: how they reach the relay: plain, BIP324, TLS
 //! - `view`: a live view, or lines; the summary
 //!
 //! Node and clients check what they are told; the demo succeeds exactly when nothing they forbid has happened and every
@@ -14,6 +15,7 @@ mod board;
 mod clients;
 mod node;
 mod relay;
+mod transport;
 mod view;
 
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use self::board::Board;
 use self::relay::Relay;
+use self::transport::Ways;
 use self::view::View;
 use super::{Failure, run};
 use crate::control::logs;
@@ -98,8 +101,9 @@ fn show(
     let (wallets, feeds) = clients::feeds(size.clients);
     let node = node::start(board.clone(), watched.clone(), wallets)?;
     let relay = relay::start(&board, node.address, size.clients, size.files)?;
-    let crowd = clients::start(&board, &watched, relay.address, &node.headers, feeds)?;
-    view.begin(relay.address, node.address, size.clients, span);
+    let ways = Arc::new(Ways::new(relay.addresses, relay.certificate.clone())?);
+    let crowd = clients::start(&board, &watched, &ways, &node.headers, feeds)?;
+    view.begin(relay.addresses, node.address, size.clients, span);
 
     let stopped = runtime.block_on(watch_it(&board, &relay, &mut signals, span, &mut view));
     let _ = phase.send(Phase::Settling);

@@ -1,4 +1,5 @@
-//! The relay as `breakwater run` starts it, its hub on a thread of its own, its store in a folder that is removed.
+//! The relay as `breakwater run` starts it, its hub on a thread of its own, its store in a folder that is removed. The
+//! certificate it shows to clients over TLS is made at the start and signed by itself.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use toml::{Table, Value};
 
 use super::board::Board;
@@ -16,6 +18,7 @@ use crate::control::Config;
 use crate::hub::driver::{self, HubHandle, Observer};
 use crate::hub::{Hub, HubEvent};
 use crate::link::ShardReport;
+use crate::transport::tls::{self, Pem};
 use crate::wire::Hash;
 
 /// From start to the node's tip being known.
@@ -23,11 +26,25 @@ const READY: Duration = Duration::from_secs(30);
 /// Room in each shard beyond all of the demo's clients, so that others may be tried: examples/two_thousand_peers.
 const SPARE: u64 = 4_096;
 
+/// Where clients connect.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addresses {
+    /// v1 and v2.
+    pub(super) open: SocketAddr,
+    /// TLS.
+    pub(super) tls: SocketAddr,
+}
+
+/// The name in the certificate.
+pub(super) const NAME: &str = "localhost";
+
 /// The running relay.
 #[derive(Debug)]
 pub(super) struct Relay {
     /// Where clients connect.
-    pub(super) address: SocketAddr,
+    pub(super) addresses: Addresses,
+    /// Its certificate: what clients trust.
+    pub(super) certificate: Pem,
     hub: JoinHandle<Result<(), Failure>>,
     drain: HubHandle,
     _folder: Folder,
@@ -55,11 +72,13 @@ pub(super) fn start(
     files: u64,
 ) -> Result<Relay, Failure> {
     let folder = Folder::new()?;
+    let (server, certificate) = self_signed()?;
     let config = config(&folder.0, node, clients, files)?;
     let (seed, nonces) = (rand::random(), Nonces::new(rand::random()));
-    let host = Host::start(&config, nonces, seed, None)?;
-    let Some(address) = host.addresses.first().copied() else {
-        return Err(Failure::Other("the relay has no address".into()));
+    let host = Host::start(&config, nonces, seed, Some(server))?;
+    let (Some(open), Some(tls)) = (host.addresses.first().copied(), host.tls_addresses.first().copied())
+    else {
+        return Err(Failure::Other("the relay has not the two addresses it was given".into()));
     };
     let drain = HubHandle::new(host.bell.clone());
     let asked = drain.clone();
@@ -84,7 +103,7 @@ pub(super) fn start(
         .spawn(work)
         .map_err(|error| Failure::Other(format!("no thread for the hub: {error}")))?;
     match told.recv_timeout(READY) {
-        Ok(()) => Ok(Relay { address, hub, drain, _folder: folder }),
+        Ok(()) => Ok(Relay { addresses: Addresses { open, tls }, certificate, hub, drain, _folder: folder }),
         Err(mpsc::RecvTimeoutError::Timeout) => {
             Err(Failure::Other(format!("the relay was not ready within {} s", READY.as_secs())))
         }
@@ -100,6 +119,18 @@ fn join(hub: JoinHandle<Result<(), Failure>>) -> Result<(), Failure> {
     hub.join().unwrap_or_else(|_| Err(Failure::Other("the hub ended by a panic".into())))
 }
 
+/// A TLS server with a certificate made now, and the certificate. The key is in memory only.
+fn self_signed() -> Result<(Arc<tls::Server>, Pem), Failure> {
+    let failed = |what: &dyn std::fmt::Display| Failure::Other(format!("no certificate for TLS: {what}"));
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed([NAME.to_owned()]).map_err(|error| failed(&error))?;
+    let chain = Pem::Text(cert.pem());
+    let certificate = tls::Certificate { chain: chain.clone(), key: Pem::Text(signing_key.serialize_pem()) };
+    let setup = tls::Setup { certificates: vec![certificate], ..tls::Setup::default() };
+    let server = tls::Server::load(&setup, None).map_err(|error| failed(&error))?;
+    Ok((server, chain))
+}
+
 fn config(folder: &Path, node: SocketAddr, clients: usize, files: u64) -> Result<Config, Failure> {
     let text = |text: &str| Value::String(text.to_owned());
     let flags = Table::from_iter([
@@ -110,6 +141,8 @@ fn config(folder: &Path, node: SocketAddr, clients: usize, files: u64) -> Result
         ("keep".to_owned(), text("all")),
     ]);
     let mut config = Config::load(None, flags).map_err(|error| Failure::Other(error.to_string()))?;
+    // What it shows there is not read from files.
+    config.tls.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     // The kernel spreads clients over the shards as it likes: each has room for all of them.
     let each = (clients as u64 + SPARE).min(files);
     config.max_clients = u32::try_from(each * config.shards as u64).unwrap_or(u32::MAX);

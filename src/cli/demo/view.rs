@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::board::Numbers;
+use super::board::{Numbers, Over};
 use super::clients::name;
+use super::relay::Addresses;
+use super::transport::Transport;
 use crate::base::limits::TX_INTERVAL;
 use crate::cli::live::{Live, Room};
 use crate::control::plan::{self, KERNEL_PER_CLIENT, human};
+use crate::transport::{tls, v2};
 
 /// From one redraw to the next.
 const LIVE_EVERY: Duration = Duration::from_millis(500);
@@ -40,10 +43,12 @@ impl View {
     }
 
     /// Says what runs where.
-    pub(super) fn begin(&mut self, relay: SocketAddr, node: SocketAddr, clients: usize, span: Duration) {
+    pub(super) fn begin(&mut self, relay: Addresses, node: SocketAddr, clients: usize, span: Duration) {
         self.begun = std::time::Instant::now();
         let head = format!(
-            "breakwater demo: relay at {relay}, regtest stub node at {node}, {clients} clients, {} s (Ctrl-C ends earlier)",
+            "breakwater demo: relay at {}, with TLS at {}, regtest stub node at {node}, {clients} clients, {} s (Ctrl-C ends earlier)",
+            relay.open,
+            relay.tls,
             span.as_secs()
         );
         put(std::slice::from_ref(&head));
@@ -76,11 +81,12 @@ fn put_raw(text: &str) {
 
 fn line(seconds: u64, n: &Numbers) -> String {
     format!(
-        "{seconds:>4} s  clients {}/{} ready {}  blocks {} mined {} heard, {}  transactions {} + {} submitted, {} accepted, {}  \
-         {} B/idle client, RSS {}  relay in {} out {}  errors {}",
+        "{seconds:>4} s  clients {}/{} ready {}  {}  blocks {} mined {} heard, {}  transactions {} + {} submitted, {} accepted, {}  \
+         idle client {}, RSS {}  relay in {} out {}  errors {}",
         n.connected,
         n.followers.len(),
         n.ready(),
+        transports(n),
         n.mined,
         n.block_delay.len(),
         delays(&n.block_delay),
@@ -88,7 +94,7 @@ fn line(seconds: u64, n: &Numbers) -> String {
         n.wallet_txs,
         n.node.txs_accepted,
         delays(&n.node_tx_delay),
-        per_client(),
+        bytes_each(),
         human(rss()),
         human(n.counter("bytes_in")),
         human(n.counter("bytes_out")),
@@ -101,6 +107,7 @@ fn table(seconds: u64, n: &Numbers) -> Vec<String> {
     vec![
         row("time", format!("{seconds} s")),
         row("clients", format!("{} connected, {} ready of {}", n.connected, n.ready(), n.followers.len())),
+        row("  at the relay, over", transports(n)),
         row("at the node's tip", format!("{} clients at height {}", n.following(), n.height)),
         row("blocks", format!("{} mined, heard {} times", n.mined, n.block_delay.len())),
         row("  mined to heard", delays(&n.block_delay)),
@@ -117,7 +124,7 @@ fn table(seconds: u64, n: &Numbers) -> Vec<String> {
         row("ping to pong", delays(&n.pong_delay)),
         row(
             "idle client, planned",
-            format!("{} B of the relay, {KERNEL_PER_CLIENT} B of the kernel", per_client()),
+            format!("{} of the relay, {KERNEL_PER_CLIENT} B of the kernel", bytes_each()),
         ),
         row("memory", format!("{} RSS of this process (relay, node and clients)", human(rss()))),
         row(
@@ -140,6 +147,10 @@ fn summary(span: Duration, n: &Numbers, last: &Numbers, stopped: bool) -> Vec<St
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     n.followers.iter().for_each(|follower| *kinds.entry(name(follower.kind)).or_default() += 1);
     let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} of kind {kind}")).collect();
+    let by_transport = Transport::ALL.map(|transport| {
+        let (name, Over { clients, at_tip, heard }) = (transport.name(), n.over(transport));
+        format!("{clients} clients over {name} heard of blocks {heard} times, {at_tip} of them of every one")
+    });
     let yes = |good: bool| if good { "yes" } else { "no" };
     let mut lines = vec![
         String::new(),
@@ -158,6 +169,7 @@ fn summary(span: Duration, n: &Numbers, last: &Numbers, stopped: bool) -> Vec<St
             delays(&n.block_delay),
             yes(n.ready() == all && n.following() == all)
         ),
+        format!("By transport: {}. TLS sessions: {}.", by_transport.join("; "), handshakes(last)),
         format!(
             "The node made {} transactions; clients heard of them {} times, {} after it had accepted them (the relay gathers them for {} ms).",
             n.node_txs,
@@ -192,8 +204,8 @@ fn summary(span: Duration, n: &Numbers, last: &Numbers, stopped: bool) -> Vec<St
             n.relay.links_lost
         ),
         format!(
-            "An idle client is planned with {} bytes of the relay and {KERNEL_PER_CLIENT} of the kernel; this process, with node and clients in it, has {} resident.",
-            per_client(),
+            "An idle client is planned with {} of the relay and {KERNEL_PER_CLIENT} B of the kernel; this process, with node and clients in it, has {} resident.",
+            bytes_each(),
             human(rss())
         ),
     ];
@@ -218,9 +230,32 @@ fn delays(histogram: &Histogram<u64>) -> String {
     format!("p50 {} p99 {} max {}", ms(half), ms(most), ms(histogram.max()))
 }
 
-/// Bytes the relay keeps per idle client.
-fn per_client() -> u64 {
-    plan::user_per_client()
+/// Clients connected by transport, and how the TLS sessions came to be; all as the relay counts.
+fn transports(n: &Numbers) -> String {
+    let counts = Transport::ALL.map(|transport| format!("{} {}", transport.name(), n.accepted(transport)));
+    format!("{} ({})", counts.join(" "), handshakes(n))
+}
+
+fn handshakes(n: &Numbers) -> String {
+    format!("{} full {} resumed", n.counter("tls_full"), n.counter("tls_resumed"))
+}
+
+/// Bytes the relay keeps per idle client, by transport.
+fn bytes_each() -> String {
+    let plain = plan::user_per_client();
+    let each =
+        Transport::ALL.map(|transport| format!("{} {} B", transport.name(), plain + session(transport)));
+    each.join(" ")
+}
+
+/// Bytes of a session.
+fn session(transport: Transport) -> u64 {
+    let bytes = match transport {
+        Transport::Plain => 0,
+        Transport::V2 => size_of::<v2::Session>(),
+        Transport::Tls => size_of::<tls::Session>(),
+    };
+    bytes as u64
 }
 
 /// Resident memory of the process, bytes; 0 where the kernel does not say (proc_pid_status(5), VmRSS).

@@ -36,7 +36,7 @@ use self::wallet::Wallet;
 use crate::base::Instant;
 use crate::base::limits::{MAX_HEADERS, PROTOCOL_VERSION};
 use crate::wire::{
-    Hash, HeaderList, InvKind, InvList, Magic, Message, Services, Step, Version, parse, split, write,
+    Framing, Hash, HeaderList, InvKind, InvList, Magic, Message, Services, Step, Version, parse, write,
 };
 
 /// A question unanswered for this long is asked again.
@@ -51,6 +51,8 @@ const UNIX_START: i64 = 1_700_000_000;
 pub struct Client {
     kind: Kind,
     magic: Magic,
+    /// How messages stand in what comes.
+    framing: Framing,
     rng: SmallRng,
     inbox: Vec<u8>,
     headers: Headers,
@@ -106,6 +108,7 @@ impl Client {
         Client {
             kind,
             magic,
+            framing: Framing::V1(magic),
             rng: SmallRng::seed_from_u64(seed),
             inbox: Vec::new(),
             headers,
@@ -118,6 +121,11 @@ impl Client {
     /// What it is.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// How messages stand in what comes; v1 where nothing is said. What is said stays in v1 frames, for the transport to seal.
+    pub fn set_framing(&mut self, framing: Framing) {
+        self.framing = framing;
     }
 
     /// Connected: says `version`. Also begins anew after a connection was lost, with what is known.
@@ -153,7 +161,7 @@ impl Client {
         inbox.extend_from_slice(bytes);
         let mut used = 0;
         loop {
-            match split(self.magic, &inbox[used..]) {
+            match self.framing.split(&inbox[used..]) {
                 Step::Need(_) => break,
                 Step::Drop { fault, .. } => return Err(Broken::Message(fault)),
                 Step::End(end) => return Err(Broken::Framing(end)),

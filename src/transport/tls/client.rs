@@ -21,7 +21,7 @@ use super::handshake::Handshake;
 use super::secrets::Capture;
 use super::server::{ALPN, crypto};
 use super::setup::{Certificate, Pem, SetupError};
-use super::trust::{Insecure, Pinned};
+use super::trust::Keyed;
 use crate::base::End;
 
 /// Longest NewSessionTicket that is kept.
@@ -71,8 +71,8 @@ impl Client {
                     .build()
                     .map_err(|error| SetupError::Library(error.to_string()))?
             }
-            Trust::Pinned(spki) => Arc::new(Pinned { spki: *spki, algorithms }),
-            Trust::InsecureAnyCertificate => Arc::new(Insecure { algorithms }),
+            Trust::Pinned(spki) => Arc::new(Keyed { pin: Some(*spki), algorithms }),
+            Trust::InsecureAnyCertificate => Arc::new(Keyed { pin: None, algorithms }),
         };
         let library = |error: rustls::Error| SetupError::Library(error.to_string());
         let builder = ClientConfig::builder_with_provider(provider)
@@ -212,12 +212,11 @@ impl Collector {
         }
     }
 
-    /// It is complete. True exactly when no more is wanted.
-    pub fn finish(&mut self) -> bool {
+    /// It is complete.
+    pub fn finish(&mut self) {
         if let Some(kernel) = self.kernel.take() {
             self.tickets.keep(std::mem::take(&mut self.message), kernel);
         }
-        true
     }
 }
 

@@ -5,26 +5,24 @@
 //! (empty records, key updates, warnings, tickets) is bounded.
 
 use super::alert::{self, Violation};
-use super::session::{ALERT, DATA, Extra, HANDSHAKE, HEADER, MAX_PLAIN, Session, TAG};
+use super::session::{ALERT, DATA, Extra, HANDSHAKE, HEADER, Inside, MAX_PLAIN, Session, TAG};
 use crate::base::End;
 use crate::transport::{Opened, Role};
 
 /// Most bytes of a record behind its header: 2^14 + 256 (RFC 8446, section 5.2).
 const MAX_SEALED: usize = MAX_PLAIN + 256;
-/// Empty application data records in a row (they are allowed, as padding) before it is enough.
-const MAX_EMPTIES: u8 = 32;
-/// Key updates, tickets and warnings without application data between them before it is enough.
-const MAX_ASIDES: u8 = 32;
+/// Empty records (they are allowed, as padding), key updates, tickets and warnings in a row before it is enough.
+const MAX_FRUITLESS: u8 = 32;
 
 /// Handshake message types (RFC 8446, section 4).
 const NEW_SESSION_TICKET: u8 = 4;
-const MSG_KEY_UPDATE: u8 = 24;
+const KEY_UPDATE: u8 = 24;
 /// Longest NewSessionTicket: lifetime 4, age 4, nonce 256, ticket 65537, extensions 65536 (section 4.6.1).
-const MAX_TICKET: usize = 4 + 4 + 256 + 65_537 + 65_536;
+const MAX_TICKET: u32 = 4 + 4 + 256 + 65_537 + 65_536;
 
 impl Session {
     /// Opens the whole records at the front of `bytes`, in place. `reply` gets what has to be sent for it: the answer to a request for
-    /// a key update, and after an error the alert.
+    /// a key update, and after an error the alert. After an error nothing is given, not even what stood in good records before the bad one.
     pub fn open(&mut self, bytes: &mut [u8], reply: &mut Vec<u8>) -> Result<Opened, End> {
         if let Some(end) = self.ended {
             return Err(end);
@@ -38,7 +36,7 @@ impl Session {
             // Once for all requests that came together (section 4.6.3 allows it), so that we never send more than came.
             self.update_tx(false, reply);
         }
-        if self.rx.seq >= self.suite.renew_after() && !self.asked {
+        if self.rx.seq() >= self.suite.renew_after() && !self.asked {
             self.asked = true;
             self.update_tx(true, reply);
         }
@@ -63,7 +61,7 @@ impl Session {
             }
             opened.need = HEADER + length;
             let Some(sealed) = body.get_mut(..length) else { return Ok(opened) };
-            if self.rx.seq >= self.suite.end_after() {
+            if self.rx.seq() >= self.suite.end_after() {
                 return Err(Violation::LIMIT);
             }
             let key = match cipher.take() {
@@ -110,21 +108,19 @@ impl Session {
     }
 
     fn data(&mut self, length: usize) -> Result<(), Violation> {
-        if self.is_inside_message() {
+        if self.inside != Inside::Nothing {
             return Err(Violation::UNEXPECTED);
         }
-        if length > 0 {
-            self.empties = 0;
-            self.asides = 0;
-            return Ok(());
+        if length == 0 {
+            return self.fruitless();
         }
-        self.empties += 1;
-        if self.empties > MAX_EMPTIES { Err(Violation::LIMIT) } else { Ok(()) }
+        self.fruitless = 0;
+        Ok(())
     }
 
     fn alerted(&mut self, plain: &[u8]) -> Result<(), Violation> {
         // Not interleaved with a handshake message (section 5.1), not empty (5.1), neither split nor joined.
-        if self.is_inside_message() || plain.is_empty() {
+        if self.inside != Inside::Nothing || plain.is_empty() {
             return Err(Violation::UNEXPECTED);
         }
         let [_level, description] = plain else { return Err(Violation::DECODE) };
@@ -133,7 +129,7 @@ impl Session {
                 self.peer_closed = true;
                 Ok(())
             }
-            alert::USER_CANCELED => self.aside(),
+            alert::USER_CANCELED => self.fruitless(),
             _ => Err(Violation::ALERTED),
         }
     }
@@ -144,49 +140,55 @@ impl Session {
             return Err(Violation::UNEXPECTED);
         }
         while !plain.is_empty() {
-            if self.skip > 0 {
-                plain = self.ticket(plain);
-                continue;
-            }
-            let head_len = usize::from(self.head_len);
-            let take = plain.len().min(4 - head_len);
-            self.head[head_len..head_len + take].copy_from_slice(&plain[..take]);
-            self.head_len += take as u8;
-            plain = &plain[take..];
-            let kind = self.head[0];
-            if !(kind == MSG_KEY_UPDATE || kind == NEW_SESSION_TICKET && self.role == Role::Initiator) {
-                return Err(Violation::UNEXPECTED);
-            }
-            if self.head_len < 4 {
-                return Ok(());
-            }
-            let length = u32::from_be_bytes([0, self.head[1], self.head[2], self.head[3]]);
-            match kind {
-                MSG_KEY_UPDATE if length != 1 => return Err(Violation::DECODE),
-                MSG_KEY_UPDATE => {
-                    let Some((value, behind)) = plain.split_first() else { return Ok(()) };
-                    // What stands behind would have been sealed with the next key (section 5.1).
-                    if !behind.is_empty() {
-                        return Err(Violation::UNEXPECTED);
-                    }
-                    self.head_len = 0;
-                    plain = behind;
-                    *answer |= self.key_update(*value)?;
-                }
-                _ => {
-                    if length == 0 || length as usize > MAX_TICKET {
-                        return Err(Violation::DECODE);
-                    }
-                    self.aside()?;
-                    self.head_len = 0;
-                    self.skip = length;
-                    if let Some(Extra::Collector(collector)) = self.extra.as_deref_mut() {
-                        collector.begin();
-                    }
-                }
-            }
+            plain = match self.inside {
+                Inside::Nothing => self.head([0; 4], 0, plain, answer)?,
+                Inside::Head { bytes, len } => self.head(bytes, usize::from(len), plain, answer)?,
+                Inside::Ticket(left) => self.ticket(left as usize, plain),
+            };
         }
         Ok(())
+    }
+
+    /// The first four bytes of a message, of which `have` came before, and what follows from them. Gives what is left.
+    fn head<'a>(
+        &mut self,
+        mut head: [u8; 4],
+        have: usize,
+        plain: &'a [u8],
+        answer: &mut bool,
+    ) -> Result<&'a [u8], Violation> {
+        let (part, behind) = plain.split_at(plain.len().min(4 - have));
+        let have = have + part.len();
+        head[have - part.len()..have].copy_from_slice(part);
+        let [kind, length @ ..] = head;
+        if !(kind == KEY_UPDATE || kind == NEW_SESSION_TICKET && self.role == Role::Initiator) {
+            return Err(Violation::UNEXPECTED);
+        }
+        self.inside = Inside::Head { bytes: head, len: have as u8 };
+        if have < head.len() {
+            return Ok(behind);
+        }
+        let length = u32::from_be_bytes([0, length[0], length[1], length[2]]);
+        match (kind, behind) {
+            (KEY_UPDATE, _) if length != 1 => Err(Violation::DECODE),
+            (KEY_UPDATE, []) => Ok(behind),
+            (KEY_UPDATE, [value]) => {
+                self.inside = Inside::Nothing;
+                *answer |= self.key_update(*value)?;
+                Ok(&[])
+            }
+            // What stands behind would have been sealed with the next key (section 5.1).
+            (KEY_UPDATE, _) => Err(Violation::UNEXPECTED),
+            _ if length == 0 || length > MAX_TICKET => Err(Violation::DECODE),
+            _ => {
+                self.fruitless()?;
+                self.inside = Inside::Ticket(length);
+                if let Some(Extra::Collector(collector)) = self.extra.as_deref_mut() {
+                    collector.begin();
+                }
+                Ok(behind)
+            }
+        }
     }
 
     /// The peer's next key. True exactly when it wants ours replaced as well.
@@ -194,32 +196,29 @@ impl Session {
         if value > 1 {
             return Err(Violation::ILLEGAL);
         }
-        self.aside()?;
+        self.fruitless()?;
         self.rx.update(self.suite).map_err(|_| Violation::INTERNAL)?;
         self.asked = false;
         Ok(value == 1)
     }
 
     /// The part of a NewSessionTicket that is there; gives what stands behind it.
-    fn ticket<'a>(&mut self, plain: &'a [u8]) -> &'a [u8] {
-        let (part, behind) = plain.split_at(plain.len().min(self.skip as usize));
-        self.skip -= part.len() as u32;
+    fn ticket<'a>(&mut self, left: usize, plain: &'a [u8]) -> &'a [u8] {
+        let (part, behind) = plain.split_at(plain.len().min(left));
+        let left = left - part.len();
+        self.inside = if left == 0 { Inside::Nothing } else { Inside::Ticket(left as u32) };
         if let Some(Extra::Collector(collector)) = self.extra.as_deref_mut() {
             collector.add(part);
-            if self.skip == 0 && collector.finish() {
+            if left == 0 {
+                collector.finish();
                 self.extra = None;
             }
         }
         behind
     }
 
-    fn aside(&mut self) -> Result<(), Violation> {
-        self.asides += 1;
-        if self.asides > MAX_ASIDES { Err(Violation::LIMIT) } else { Ok(()) }
-    }
-
-    /// True exactly when a handshake message has begun and not ended: nothing else may come between.
-    fn is_inside_message(&self) -> bool {
-        self.head_len > 0 || self.skip > 0
+    fn fruitless(&mut self) -> Result<(), Violation> {
+        self.fruitless += 1;
+        if self.fruitless > MAX_FRUITLESS { Err(Violation::LIMIT) } else { Ok(()) }
     }
 }

@@ -26,6 +26,21 @@ pub enum Suite {
 }
 
 impl Suite {
+    /// By its number.
+    pub fn of(suite: rustls::CipherSuite) -> Option<Suite> {
+        match suite {
+            rustls::CipherSuite::TLS13_AES_128_GCM_SHA256 => Some(Suite::Aes128),
+            rustls::CipherSuite::TLS13_AES_256_GCM_SHA384 => Some(Suite::Aes256),
+            rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Some(Suite::ChaCha),
+            _ => None,
+        }
+    }
+
+    /// A secret without its padding.
+    pub fn secret(self, padded: &[u8; SECRET_LEN]) -> &[u8] {
+        &padded[..self.secret_len()]
+    }
+
     fn aead(self) -> &'static aead::Algorithm {
         match self {
             Suite::Aes128 => &aead::AES_128_GCM,
@@ -78,8 +93,8 @@ pub struct Keys {
     secret: [u8; SECRET_LEN],
     key: [u8; KEY_LEN],
     iv: [u8; NONCE_LEN],
-    /// The next record's number, so also the number of records under this key.
-    pub seq: u64,
+    /// The next record's number. As bytes, because a u64 would be aligned, and eight bytes a client lost to it.
+    seq: [u8; 8],
 }
 
 impl Keys {
@@ -95,7 +110,8 @@ impl Keys {
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (Suite::ChaCha, key, iv),
             _ => return None,
         };
-        let mut keys = Keys { secret: *secret, key: [0; KEY_LEN], iv: [0; NONCE_LEN], seq };
+        let mut keys =
+            Keys { secret: *secret, key: [0; KEY_LEN], iv: [0; NONCE_LEN], seq: seq.to_be_bytes() };
         keys.key.get_mut(..suite.key_len())?.copy_from_slice(key.as_ref());
         keys.iv.copy_from_slice(iv.as_ref());
         Some((suite, keys))
@@ -103,7 +119,10 @@ impl Keys {
 
     /// From a traffic secret alone.
     pub fn derived(suite: Suite, secret: &[u8]) -> Result<Keys, Unspecified> {
-        let mut keys = Keys { secret: [0; SECRET_LEN], key: [0; KEY_LEN], iv: [0; NONCE_LEN], seq: 0 };
+        if secret.len() != suite.secret_len() {
+            return Err(Unspecified);
+        }
+        let mut keys = Keys { secret: [0; SECRET_LEN], key: [0; KEY_LEN], iv: [0; NONCE_LEN], seq: [0; 8] };
         expand_label(suite, secret, b"key", &mut keys.key[..suite.key_len()])?;
         expand_label(suite, secret, b"iv", &mut keys.iv)?;
         keys.secret[..suite.secret_len()].copy_from_slice(secret);
@@ -114,7 +133,7 @@ impl Keys {
     pub fn update(&mut self, suite: Suite) -> Result<(), Unspecified> {
         let mut next = [0; SECRET_LEN];
         let next = &mut next[..suite.secret_len()];
-        expand_label(suite, &self.secret[..suite.secret_len()], b"traffic upd", next)?;
+        expand_label(suite, suite.secret(&self.secret), b"traffic upd", next)?;
         let keys = Keys::derived(suite, next);
         next.zeroize();
         *self = keys?;
@@ -124,6 +143,11 @@ impl Keys {
     /// The AEAD, for one call.
     pub fn cipher(&self, suite: Suite) -> Result<LessSafeKey, Unspecified> {
         Ok(LessSafeKey::new(UnboundKey::new(suite.aead(), &self.key[..suite.key_len()])?))
+    }
+
+    /// The next record's number, so also how many records this key has served.
+    pub fn seq(&self) -> u64 {
+        u64::from_be_bytes(self.seq)
     }
 
     /// Seals in place; the record's number moves on.
@@ -151,11 +175,26 @@ impl Keys {
     /// The nonce of the next record (RFC 8446, section 5.3). A number is never used twice: it must not wrap.
     fn nonce(&mut self) -> Result<Nonce, Unspecified> {
         let mut nonce = self.iv;
-        for (byte, count) in nonce[4..].iter_mut().zip(self.seq.to_be_bytes()) {
+        for (byte, count) in nonce[4..].iter_mut().zip(self.seq) {
             *byte ^= count;
         }
-        self.seq = self.seq.checked_add(1).ok_or(Unspecified)?;
+        self.seq = self.seq().checked_add(1).ok_or(Unspecified)?.to_be_bytes();
         Ok(Nonce::assume_unique_for_key(nonce))
+    }
+}
+
+#[cfg(test)]
+impl Keys {
+    /// Goes to a record's number that no test can count up to.
+    pub fn jump(&mut self, seq: u64) {
+        self.seq = seq.to_be_bytes();
+    }
+
+    /// What follows from the secret: must be what rustls handed out.
+    pub fn derived_again(&self, suite: Suite) -> Keys {
+        let mut keys = Keys::derived(suite, suite.secret(&self.secret)).unwrap_or_else(|_| unreachable!());
+        keys.seq = self.seq;
+        keys
     }
 }
 
@@ -176,7 +215,7 @@ impl PartialEq for Keys {
 /// Never the secrets themselves: a key must not get into a log.
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("seq", &self.seq).finish_non_exhaustive()
+        f.debug_struct("Keys").field("seq", &self.seq()).finish_non_exhaustive()
     }
 }
 

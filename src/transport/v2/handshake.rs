@@ -4,7 +4,7 @@
 //! key, garbage, terminator, version packet. The initiator sends key and garbage, waits for the other key, and sends the rest.
 //!
 //! Invariants: garbage is searched once, however it comes in parts; it stays in the caller's buffer, because it is
-//! authenticated by the packet behind it; no more than [`Handshake::MAX_INPUT`] bytes are ever waited for. Decoys before the
+//! authenticated by the packet behind it; no more than [`MAX_BYTES`] bytes are ever waited for. Decoys before the
 //! version packet are not counted: the time for a handshake bounds them.
 
 use rand::RngCore;
@@ -23,6 +23,9 @@ const OUR_GARBAGE: usize = 63;
 /// Most bytes of a packet's contents before the session is open. Version packets are empty today and decoys are rare; more
 /// would have to be gathered for somebody of whom nothing is known.
 const MAX_CONTENTS: usize = 4_095;
+
+/// Bytes of input that may have to be gathered at most: garbage, and the packet that authenticates it.
+pub const MAX_BYTES: usize = MAX_GARBAGE + TERMINATOR + EXPANSION + MAX_CONTENTS;
 
 /// A handshake in progress.
 pub struct Handshake {
@@ -52,9 +55,6 @@ enum Await {
 }
 
 impl Handshake {
-    /// Bytes of input that may have to be gathered at most.
-    pub const MAX_INPUT: usize = MAX_GARBAGE + TERMINATOR + EXPANSION + MAX_CONTENTS;
-
     /// Begins; `out` gets our key (initiator at once, responder with the first step).
     pub fn new(role: Role, magic: Magic, rng: &mut dyn RngCore, out: &mut Vec<u8>) -> Box<Handshake> {
         let (mut secret, mut encoding, mut garbage) = ([0; 32], [0; 32], [0; OUR_GARBAGE]);

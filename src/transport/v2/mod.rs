@@ -18,9 +18,10 @@ mod stream;
 mod transcode;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may panic; that is how it fails.
 mod tests;
 
-pub use handshake::Handshake;
+pub use handshake::{Handshake, MAX_BYTES as MAX_HANDSHAKE_BYTES};
 pub use session::Session;
 
 use crate::wire::Magic;

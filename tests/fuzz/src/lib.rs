@@ -8,6 +8,7 @@
 //! - [`session`]: a node's side of a link
 //! - [`config`]: configuration files; every error is one line
 //! - [`client`]: a client's stream against the production shard on a scripted kernel
+//! - [`tls_records`], [`tls_handshake`]: in `tls.rs`
 //!
 //! Shared by `targets/` (libFuzzer) and `tests/fuzz_corpus.rs` (any compiler).
 
@@ -35,6 +36,12 @@ use breakwater::wire::{self, BlockParts, Command, Hash, Message, Step, Tx, check
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
+#[path = "tls.rs"]
+mod tls;
+#[allow(unused_imports)] // The corpus' maker asks for the first words.
+pub use tls::first_words;
+pub use tls::{tls_handshake, tls_records};
+
 #[path = "../../shard/rig.rs"]
 #[allow(dead_code)] // The shard's tests use the rest.
 pub mod rig;
@@ -54,6 +61,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("session", session),
     ("config", config),
     ("client", client),
+    ("tls_records", tls_records),
+    ("tls_handshake", tls_handshake),
 ];
 
 // ---- wire ----------------------------------------------------------------------------------------------

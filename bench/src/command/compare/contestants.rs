@@ -5,11 +5,12 @@ use std::process::Command;
 
 use serde_json::json;
 
+use super::certificate::{self, Certificate};
 use super::publish::{self, Publisher, Rpc};
 use super::server::{Folder, Server, find, free};
 use super::stub::Stub;
 use crate::floor::Floor;
-use crate::swarm::Manner;
+use crate::swarm::{Begin, Manner};
 use crate::{Outcome, relay_process};
 use std::net::SocketAddr;
 
@@ -22,8 +23,33 @@ pub(super) struct Contestant {
     pub(super) manner: Manner,
     /// Most subscribers it is given, of those asked for; the reason is with the function that says so.
     pub(super) most: fn(Limits) -> u32,
-    /// Starts it with room for so many.
-    pub(super) start: fn(u32) -> Outcome<Started>,
+    /// How its TLS begins; who has none is left out of `--tls`.
+    pub(super) tls: Option<Begin>,
+    /// Starts it.
+    pub(super) start: fn(Setting) -> Outcome<Started>,
+}
+
+/// How a contestant is started.
+#[derive(Clone, Copy)]
+pub(super) struct Setting<'a> {
+    /// With room for so many connections.
+    pub(super) connections: u32,
+    /// With TLS, under this certificate.
+    pub(super) certificate: Option<&'a Certificate>,
+}
+
+impl Setting<'_> {
+    /// The one that fits.
+    fn pick(&self, plain: &'static str, tls: &'static str) -> &'static str {
+        if self.certificate.is_some() { tls } else { plain }
+    }
+
+    /// A new folder, with the certificate where there is one.
+    fn folder(&self) -> Outcome<Folder> {
+        let folder = Folder::new()?;
+        self.certificate.map_or(Ok(()), |certificate| certificate.write(folder.path()))?;
+        Ok(folder)
+    }
 }
 
 /// What bounds the number of subscribers.
@@ -61,24 +87,31 @@ fn full_node(limits: Limits) -> u32 {
 }
 
 /// In the order they are measured; breakwater is first, because the others are held against it.
+#[rustfmt::skip]
 pub(super) const ALL: &[Contestant] = &[
-    Contestant { name: "breakwater", manner: Manner::Wallet, most: by_files, start: breakwater },
-    Contestant { name: "redis", manner: publish::RESP_SUBSCRIBER, most: by_files, start: redis },
-    Contestant { name: "nats", manner: publish::NATS_SUBSCRIBER, most: by_files, start: nats },
-    Contestant { name: "mosquitto", manner: publish::MQTT_SUBSCRIBER, most: by_files, start: mosquitto },
-    Contestant { name: "bcoin", manner: Manner::Wallet, most: full_node, start: bcoin },
-    Contestant { name: "bitcoind", manner: Manner::Wallet, most: full_node, start: bitcoind },
-    Contestant { name: "nginx", manner: Manner::Mute, most: by_files_twice, start: nginx },
-    Contestant { name: "haproxy", manner: Manner::Mute, most: by_files_twice, start: haproxy },
+    Contestant { name: "breakwater", manner: Manner::Wallet, most: by_files, tls: Some(Begin::AtOnce), start: breakwater },
+    Contestant { name: "redis", manner: publish::RESP_SUBSCRIBER, most: by_files, tls: None, start: redis },
+    Contestant { name: "nats", manner: publish::NATS_SUBSCRIBER, most: by_files, tls: Some(Begin::BehindLine), start: nats },
+    Contestant { name: "mosquitto", manner: publish::MQTT_SUBSCRIBER, most: by_files, tls: Some(Begin::AtOnce), start: mosquitto },
+    Contestant { name: "bcoin", manner: Manner::Wallet, most: full_node, tls: None, start: bcoin },
+    Contestant { name: "bitcoind", manner: Manner::Wallet, most: full_node, tls: None, start: bitcoind },
+    Contestant { name: "nginx", manner: Manner::Mute, most: by_files_twice, tls: Some(Begin::AtOnce), start: nginx },
+    Contestant { name: "haproxy", manner: Manner::Mute, most: by_files_twice, tls: Some(Begin::AtOnce), start: haproxy },
 ];
 
 /// The `breakwater` binary that lies beside this one, in front of the stub node.
-fn breakwater(_: u32) -> Outcome<Started> {
+fn breakwater(setting: Setting) -> Outcome<Started> {
     let program = relay_process::beside()?;
-    let (node, address, folder) = (Stub::start()?, free()?, Folder::new()?);
-    let mut command =
-        relay_process::command(&program, &[node.address()], address, &folder.path().join("data"));
+    let (node, plain, folder) = (Stub::start()?, free()?, setting.folder()?);
+    let mut command = relay_process::command(&program, &[node.address()], plain, &folder.path().join("data"));
     command.args(["--shards", "1"]);
+    let address = if setting.certificate.is_some() { free()? } else { plain };
+    if setting.certificate.is_some() {
+        let settings = folder.configure(include_str!("../../../compare/tls/breakwater.toml"), &[])?;
+        command.arg("--config").arg(settings).args(["--tls-listen", &address.to_string()]);
+        command.arg("--tls-certificate").arg(folder.path().join(certificate::CHAIN));
+        command.arg("--tls-key").arg(folder.path().join(certificate::KEY));
+    }
     let mut server = Server::start(folder, &command)?;
     let log = server.log_path();
     server.until(relay_process::READY, || {
@@ -87,49 +120,60 @@ fn breakwater(_: u32) -> Outcome<Started> {
     Ok(Started { publisher: Publisher::Stub(node), server, address })
 }
 
-/// A server with a configuration file and its publisher.
+/// A server with a configuration file and its publisher, which comes without TLS: by a listener of its own where the
+/// configuration has one.
 fn configured(
     mut command: Command,
     template: &str,
-    subscribers: u32,
+    setting: Setting,
     publisher: fn(SocketAddr) -> Outcome<Publisher>,
 ) -> Outcome<Started> {
-    let (address, folder) = (free()?, Folder::new()?);
-    let values = [("{port}", address.port().to_string()), ("{connections}", (subscribers + 100).to_string())];
+    let (address, plain, folder) = (free()?, free()?, setting.folder()?);
+    let values = [
+        ("{port}", address.port().to_string()),
+        ("{plain}", plain.port().to_string()),
+        ("{connections}", (setting.connections + 100).to_string()),
+    ];
     command.arg(folder.configure(template, &values)?);
     let mut server = Server::start(folder, &command)?;
-    server.listens(address)?;
-    Ok(Started { publisher: publisher(address)?, server, address })
+    let entrance = if template.contains("{plain}") { plain } else { address };
+    server.listens(entrance)?;
+    Ok(Started { publisher: publisher(entrance)?, server, address })
 }
 
-fn redis(subscribers: u32) -> Outcome<Started> {
+fn redis(setting: Setting) -> Outcome<Started> {
     let command = Command::new(find("redis-server")?);
-    configured(command, include_str!("../../../compare/redis.conf"), subscribers, publish::resp)
+    configured(command, include_str!("../../../compare/redis.conf"), setting, publish::resp)
 }
 
-fn nats(subscribers: u32) -> Outcome<Started> {
+fn nats(setting: Setting) -> Outcome<Started> {
     let mut command = Command::new(find("nats-server")?);
     command.arg("-c");
-    configured(command, include_str!("../../../compare/nats.conf"), subscribers, publish::nats)
+    let (plain, tls) =
+        (include_str!("../../../compare/nats.conf"), include_str!("../../../compare/tls/nats.conf"));
+    configured(command, setting.pick(plain, tls), setting, publish::nats)
 }
 
-fn mosquitto(subscribers: u32) -> Outcome<Started> {
+fn mosquitto(setting: Setting) -> Outcome<Started> {
     let mut command = Command::new(find("mosquitto")?);
     command.arg("-c");
-    configured(command, include_str!("../../../compare/mosquitto.conf"), subscribers, publish::mqtt)
+    let (plain, tls) = (
+        include_str!("../../../compare/mosquitto.conf"),
+        include_str!("../../../compare/tls/mosquitto.conf"),
+    );
+    configured(command, setting.pick(plain, tls), setting, publish::mqtt)
 }
 
 /// A proxy in front of a sink that takes connections and sends to them.
-fn proxy(command: Command, template: &str, subscribers: u32) -> Outcome<Started> {
-    let (address, folder) = (free()?, Folder::new()?);
-    let sink = Floor::open(subscribers)?;
+fn proxy(mut command: Command, template: &str, setting: Setting) -> Outcome<Started> {
+    let (address, folder, connections) = (free()?, setting.folder()?, setting.connections);
+    let sink = Floor::open(connections)?;
     let values = [
         ("{port}", address.port().to_string()),
         ("{sink}", sink.address().port().to_string()),
-        ("{connections}", (subscribers + 10).to_string()),
-        ("{files}", (2 * subscribers + OWN_FILES).to_string()),
+        ("{connections}", (connections + 10).to_string()),
+        ("{files}", (2 * connections + OWN_FILES).to_string()),
     ];
-    let mut command = command;
     command.arg(folder.configure(template, &values)?);
     let mut server = Server::start(folder, &command)?;
     // Not by connecting: the sink would take that connection for a subscriber.
@@ -137,20 +181,24 @@ fn proxy(command: Command, template: &str, subscribers: u32) -> Outcome<Started>
     Ok(Started { publisher: Publisher::Sink(Box::new(sink)), server, address })
 }
 
-fn nginx(subscribers: u32) -> Outcome<Started> {
+fn nginx(setting: Setting) -> Outcome<Started> {
     let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");
     if !module.is_file() {
         return Err("libnginx-mod-stream is not installed (bench/compare/install)".into());
     }
     let mut command = Command::new(find("nginx")?);
     command.arg("-c");
-    proxy(command, include_str!("../../../compare/nginx.conf"), subscribers)
+    let (plain, tls) =
+        (include_str!("../../../compare/nginx.conf"), include_str!("../../../compare/tls/nginx.conf"));
+    proxy(command, setting.pick(plain, tls), setting)
 }
 
-fn haproxy(subscribers: u32) -> Outcome<Started> {
+fn haproxy(setting: Setting) -> Outcome<Started> {
     let mut command = Command::new(find("haproxy")?);
     command.args(["-db", "-f"]);
-    proxy(command, include_str!("../../../compare/haproxy.conf"), subscribers)
+    let (plain, tls) =
+        (include_str!("../../../compare/haproxy.conf"), include_str!("../../../compare/tls/haproxy.conf"));
+    proxy(command, setting.pick(plain, tls), setting)
 }
 
 /// True exactly when something listens on this port of 127.0.0.1, as /proc/net/tcp has it.
@@ -163,7 +211,7 @@ fn listens(port: u16) -> bool {
 }
 
 /// The launcher of the integration tests, told to take so many and to log errors only.
-fn bcoin(subscribers: u32) -> Outcome<Started> {
+fn bcoin(setting: Setting) -> Outcome<Started> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let modules = match std::env::var_os("BCOIN_MODULES") {
         Some(path) => PathBuf::from(path),
@@ -174,7 +222,7 @@ fn bcoin(subscribers: u32) -> Outcome<Started> {
     }
     let (address, rpc, folder) = (free()?, free()?, Folder::new()?);
     let settings = json!({
-        "dir": folder.path(), "p2p": address.port(), "rpc": rpc.port(), "inbound": subscribers + 10, "log": "error",
+        "dir": folder.path(), "p2p": address.port(), "rpc": rpc.port(), "inbound": setting.connections + 10, "log": "error",
     });
     let mut command = Command::new(find("node")?);
     command
@@ -185,7 +233,7 @@ fn bcoin(subscribers: u32) -> Outcome<Started> {
 }
 
 /// Its binary is not part of this project: BITCOIND names it.
-fn bitcoind(subscribers: u32) -> Outcome<Started> {
+fn bitcoind(setting: Setting) -> Outcome<Started> {
     let Some(program) = std::env::var_os("BITCOIND").filter(|path| !path.is_empty()) else {
         return Err("BITCOIND is not set".into());
     };
@@ -199,7 +247,7 @@ fn bitcoind(subscribers: u32) -> Outcome<Started> {
         .arg(format!("-rpcbind={rpc}"))
         .arg(format!("-bind={onion}=onion"))
         .arg(format!("-bind={address}"))
-        .arg(format!("-maxconnections={}", subscribers + 100));
+        .arg(format!("-maxconnections={}", setting.connections + 100));
     node(folder, &command, address, Rpc::new(rpc))
 }
 

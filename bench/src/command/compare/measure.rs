@@ -3,9 +3,9 @@
 //! ```text
 //!   publish to nobody     CPU per publication, taken out of the deliveries'
 //!   connect               time until every subscription stands (behind a proxy: until the sink has all)
-//!   idle                  CPU while nothing happens
+//!   idle                  CPU while nothing happens; VmRSS before any traffic
 //!   publish, wait, settle latency of the last delivery; CPU of the process, all its threads
-//!   memory                VmRSS before the first and after the last delivery
+//!   memory                VmRSS before the first subscriber and after the last delivery
 //! ```
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,13 +15,14 @@ use breakwater::feed::blocks::inv_message;
 
 use super::super::{LOAD_CORE, RELAY_CORE, median};
 use super::contestants::Started;
+use super::handshakes::Rates;
 use crate::floor::{Accepting, Floor};
 use crate::relay::PATIENCE;
-use crate::swarm::{Manner, Plan, Swarm};
+use crate::swarm::{Manner, Plan, Secure, Swarm};
 use crate::{MAGIC, Outcome, os};
 
 /// After this, delayed acknowledgements (40 ms) are through, and their CPU is counted.
-const SETTLE: Duration = Duration::from_millis(60);
+pub(super) const SETTLE: Duration = Duration::from_millis(60);
 /// Publications before those that count.
 const WARM_UP: u32 = 3;
 /// From the last subscription to the first idle second: NATS asks each newcomer for a sign of life after two seconds.
@@ -37,7 +38,9 @@ pub(super) struct Figures {
     pub(super) cpu_us: f64,
     /// Milliseconds from the publication to the last delivery, median.
     pub(super) last_ms: f64,
-    /// Bytes of resident memory per subscriber; none for a floor.
+    /// Bytes of resident memory per subscriber, before any delivery; none for a floor.
+    pub(super) idle_memory: Option<f64>,
+    /// The same after the last.
     pub(super) memory: Option<f64>,
     /// Bytes of kernel slab per subscriber, of all sockets involved.
     pub(super) slab: Option<f64>,
@@ -47,6 +50,8 @@ pub(super) struct Figures {
     pub(super) connect_us: f64,
     /// Percent of a core while nothing happens.
     pub(super) idle_percent: Option<f64>,
+    /// With TLS only.
+    pub(super) handshakes: Option<Rates>,
 }
 
 /// How much is measured.
@@ -58,7 +63,12 @@ pub(super) struct Extent {
 }
 
 /// Runs a contestant that has been started, with so many subscribers, to its end.
-pub(super) fn contestant(started: Started, manner: Manner, extent: Extent) -> Outcome<(Figures, String)> {
+pub(super) fn contestant(
+    started: Started,
+    manner: Manner,
+    secure: Option<Secure>,
+    extent: Extent,
+) -> Outcome<(Figures, String)> {
     os::pin(LOAD_CORE);
     let subscribers = extent.subscribers;
     let Started { mut publisher, server, address } = started;
@@ -83,7 +93,10 @@ pub(super) fn contestant(started: Started, manner: Manner, extent: Extent) -> Ou
         core: LOAD_CORE,
         pings: None,
     };
-    let swarm = Swarm::start(plan)?;
+    let swarm = match secure {
+        Some(secure) => Swarm::secure(plan, secure)?,
+        None => Swarm::start(plan)?,
+    };
     publisher.expect(subscribers)?;
     swarm.wait("all subscriptions", PATIENCE, |_| swarm.is_ready())?;
     let connect = start.elapsed();
@@ -94,6 +107,7 @@ pub(super) fn contestant(started: Started, manner: Manner, extent: Extent) -> Ou
     let cpu = server.cpu()?;
     std::thread::sleep(idle);
     let idled = server.cpu()?.saturating_sub(cpu);
+    let idle_resident = server.resident()?;
 
     let (mut latencies, mut spent) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + extent.rounds {
@@ -110,11 +124,13 @@ pub(super) fn contestant(started: Started, manner: Manner, extent: Extent) -> Ou
         subscribers,
         cpu_us: (median(&mut spent) - alone).max(0.0) * 1e6 / n,
         last_ms: median(&mut latencies),
+        idle_memory: Some(grown(resident, idle_resident)),
         memory: Some(grown(resident, server.resident()?)),
         slab: Some(grown(slab, os::slab().unwrap_or(0))),
         connect_s: connect.as_secs_f64(),
         connect_us: connecting.as_secs_f64() * 1e6 / n,
         idle_percent: Some(idled.as_secs_f64() / idle.as_secs_f64() * 100.0),
+        handshakes: None,
     };
     let command = server.command().to_string();
     swarm.stop()?;
@@ -123,7 +139,7 @@ pub(super) fn contestant(started: Started, manner: Manner, extent: Extent) -> Ou
 
 /// Source addresses nobody has used lately: ports of closed connections stay taken for a minute, and one address has too few
 /// for three swarms in that time. A swarm takes two addresses.
-fn source() -> u8 {
+pub(super) fn source() -> u8 {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     NEXT.fetch_add(2, Ordering::Relaxed)
 }

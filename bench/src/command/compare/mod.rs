@@ -4,15 +4,24 @@
 //! tcp mode, in front of a sink. Each sends the same 61 bytes to each subscriber; the load is a swarm on the other core.
 //! Who is not installed or fails is named with the reason, and the others go on.
 //!
+//! With `--tls` those that speak it do the same inside TLS 1.3, all with one certificate, AES-128-GCM and tickets, and their
+//! handshakes are measured as well, full and resumed; the floors stay plain.
+//!
 //! - `contestants`: who, and how each is started
+//! - `certificate`: what all of them show
 //! - `server`: a process with its folder
 //! - `publish`: what makes a server send
 //! - `stub`: the node behind breakwater
 //! - `measure`: what is measured
+//! - `handshakes`: the same for TLS handshakes
+//! - `rows`: the table
 
+mod certificate;
 mod contestants;
+mod handshakes;
 mod measure;
 mod publish;
+mod rows;
 mod server;
 mod stub;
 
@@ -22,22 +31,35 @@ use serde_json::json;
 
 use super::{Common, LOAD_CORE};
 use crate::report::Report;
+use crate::swarm::Manner;
 use crate::{Outcome, os};
 
-use contestants::{ALL, Contestant, Limits};
+use certificate::Certificate;
+use contestants::{ALL, Contestant, Limits, Setting};
 use measure::{Extent, Figures};
 
 /// Most subscribers: a swarm's ring and its table within the limit of open files.
 const MOST: u32 = 17_000;
+
+/// Subscribers of each where nothing is said, and where little is to be shown.
+const MANY: u32 = 10_000;
+const FEW: u32 = 1_000;
+
+/// Inside TLS, CPU per delivery and memory of an idle client shall be at most this share of the best other's that publishes.
+const TLS_CPU: f64 = 0.5;
+const TLS_MEMORY: f64 = 0.33;
 
 /// Fewer subscribers than this say nothing about a server.
 const FEWEST: u32 = 100;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// Subscribers of each.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST)))]
-    clients: u32,
+    /// Subscribers of each; 10,000, with --tls and without --record 1,000.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST)))]
+    clients: Option<u32>,
+    /// Inside TLS 1.3, handshakes measured as well: those that speak it.
+    #[arg(long)]
+    tls: bool,
     /// Most subscribers of a full node (bcoin, Bitcoin Core).
     #[arg(long, default_value_t = 3_000)]
     full_node_clients: u32,
@@ -53,19 +75,23 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Outcome {
     let tiny = args.common.tiny;
-    let (clients, rounds) = if tiny { (20, 3) } else { (args.clients, args.rounds) };
-    if let Some(unknown) = args.only.iter().find(|name| ALL.iter().all(|who| who.name != *name)) {
-        let names: Vec<&str> = ALL.iter().map(|who| who.name).collect();
+    let usual = if args.tls && !args.common.record { FEW } else { MANY };
+    let (clients, rounds) = if tiny { (20, 3) } else { (args.clients.unwrap_or(usual), args.rounds) };
+    let takes_part = |who: &&Contestant| !args.tls || who.tls.is_some();
+    let known = || ALL.iter().filter(takes_part);
+    if let Some(unknown) = args.only.iter().find(|name| known().all(|who| who.name != *name)) {
+        let names: Vec<&str> = known().map(|who| who.name).collect();
         return Err(format!("--only: {unknown:?} is none of {}", names.join(", ")).into());
     }
     let files = u32::try_from(breakwater::ring::raise_file_limit()?).unwrap_or(u32::MAX);
     let limits = Limits { files, full_node: args.full_node_clients };
-    let mut report = Report::new("compare", json!({ "clients": clients, "rounds": rounds, "bytes": 61 }));
-    let mut base: Option<Beside> = None;
-    let mut cheapest: Option<f64> = None;
-    for who in ALL.iter().filter(|who| is_wanted(who, &args.only)) {
+    let certificate = if args.tls { Some(Certificate::new()?) } else { None };
+    let name = if args.tls { "compare_tls" } else { "compare" };
+    let mut report = Report::new(name, json!({ "clients": clients, "rounds": rounds, "bytes": 61 }));
+    let (mut base, mut cheapest): (Option<Beside>, Option<Cheapest>) = (None, None);
+    for who in known().filter(|who| is_wanted(who, &args.only)) {
         let extent = Extent { subscribers: clients.min((who.most)(limits)), rounds, tiny };
-        let (beside, command) = match (measured(who, extent, &mut report), base) {
+        let (beside, command) = match (measured(who, extent, certificate.as_ref(), &mut report), base) {
             (Ok(measured), _) => measured,
             (Err(error), None) => return Err(format!("breakwater: {error}").into()),
             (Err(error), Some(_)) => {
@@ -76,18 +102,53 @@ pub(super) fn run(args: Args) -> Outcome {
         report.note(who.name, &command);
         match base {
             None => base = Some(beside),
-            Some(_) => cheapest = Some(cheapest.unwrap_or(f64::MAX).min(beside.relative())),
+            // Inside TLS breakwater is held against those that publish.
+            Some(_) if args.tls && who.manner == Manner::Mute => {}
+            Some(_) => cheapest = Some(Cheapest::with(cheapest, &beside)),
         }
-        add(&mut report, who.name, &beside, base.as_ref());
+        rows::add(&mut report, who.name, &beside, base.as_ref());
     }
     if cheapest.is_none() && !tiny {
         report.print();
         return Err("nothing could be compared: run bench/compare/install".into());
     }
-    let against = cheapest.unwrap_or(1.0).max(f64::MIN_POSITIVE);
+    let cheapest = cheapest.unwrap_or_default();
+    let relative = base.map_or(0.0, |base| base.relative()) / cheapest.cpu.max(f64::MIN_POSITIVE);
     let what = "breakwater against the cheapest other, CPU per delivery, each by its own floor";
-    report.ratio(what, base.map_or(0.0, |base| base.relative()) / against, 1.0);
+    report.ratio(what, relative, if args.tls { TLS_CPU } else { 1.0 });
+    if args.tls {
+        let memory = base.and_then(|base| base.figures.idle_memory).unwrap_or(0.0);
+        let relative = memory / cheapest.memory.max(f64::MIN_POSITIVE);
+        let what = "breakwater against the leanest that publishes, memory of an idle TLS client";
+        report.bound("memory_ratio", what, relative, TLS_MEMORY, false);
+    }
     report.finish(args.common)
+}
+
+/// The best of the others.
+#[derive(Clone, Copy)]
+struct Cheapest {
+    /// CPU per delivery, in floors.
+    cpu: f64,
+    /// Bytes of an idle subscriber.
+    memory: f64,
+}
+
+/// Nobody: of --tiny, which measures nothing.
+impl Default for Cheapest {
+    fn default() -> Cheapest {
+        Cheapest { cpu: 1.0, memory: 1.0 }
+    }
+}
+
+impl Cheapest {
+    fn with(cheapest: Option<Cheapest>, beside: &Beside) -> Cheapest {
+        let cheapest = cheapest.unwrap_or(Cheapest { cpu: f64::MAX, memory: f64::MAX });
+        Cheapest {
+            cpu: cheapest.cpu.min(beside.relative()),
+            memory: cheapest.memory.min(beside.figures.idle_memory.unwrap_or(f64::MAX)),
+        }
+    }
 }
 
 /// A contestant, and the floor measured right before and right after it with as many subscribers: the host's speed changes
@@ -112,15 +173,19 @@ impl Beside {
 }
 
 /// Starts and measures one; who fails under so many subscribers is tried with half of them.
-fn measured(who: &Contestant, mut extent: Extent, report: &mut Report) -> Outcome<(Beside, String)> {
+fn measured(
+    who: &Contestant,
+    mut extent: Extent,
+    certificate: Option<&Certificate>,
+    report: &mut Report,
+) -> Outcome<(Beside, String)> {
     loop {
         eprint!("{}: {} subscribers, ", who.name, extent.subscribers);
         let start = Instant::now();
         let before = measure::floor(extent)?;
         // The publisher's threads are the load's.
         os::pin(LOAD_CORE);
-        let outcome =
-            (who.start)(extent.subscribers).map(|started| measure::contestant(started, who.manner, extent));
+        let outcome = one(who, extent, certificate);
         eprintln!("{:.0} s", start.elapsed().as_secs_f64());
         match outcome? {
             Ok((figures, command)) => {
@@ -137,47 +202,26 @@ fn measured(who: &Contestant, mut extent: Extent, report: &mut Report) -> Outcom
     }
 }
 
-fn is_wanted(who: &Contestant, only: &[String]) -> bool {
-    who.name == "breakwater" || only.is_empty() || only.iter().any(|name| name == who.name)
+/// Starts and measures one, with TLS twice: a process that has had thousands of handshakes says nothing of memory any more.
+/// The outer error is that it cannot be started.
+fn one(
+    who: &Contestant,
+    extent: Extent,
+    certificate: Option<&Certificate>,
+) -> Outcome<Outcome<(Figures, String)>> {
+    let start = |connections| (who.start)(Setting { connections, certificate });
+    let (Some(certificate), Some(begin)) = (certificate, who.tls) else {
+        return Ok(measure::contestant(start(extent.subscribers)?, who.manner, None, extent));
+    };
+    let (full, resuming) = certificate.trusting(begin)?;
+    let rates = match handshakes::rates(start(handshakes::connections(extent))?, &full, &resuming, extent) {
+        Ok(rates) => rates,
+        Err(error) => return Ok(Err(error)),
+    };
+    let measured = measure::contestant(start(extent.subscribers)?, who.manner, Some(full), extent);
+    Ok(measured.map(|(figures, command)| (Figures { handshakes: Some(rates), ..figures }, command)))
 }
 
-/// Rows of one contestant, each beside its floor and breakwater's.
-fn add(report: &mut Report, name: &str, beside: &Beside, base: Option<&Beside>) {
-    let figures = &beside.figures;
-    let mut plain = |key: &str, text: &str, value: f64, unit: &str| {
-        report.number(&format!("{name}_{key}"), &format!("{name:10}  {text}"), value, unit);
-    };
-    plain("subscribers", "subscribers", f64::from(figures.subscribers), "");
-    plain("floor_before_us", "bare send loop before it, CPU per delivery", beside.before.cpu_us, "us");
-    plain("floor_after_us", "bare send loop after it, CPU per delivery", beside.after.cpu_us, "us");
-    let base = base.filter(|_| name != "breakwater");
-    // A time until the last of so many is compared with one of as many only.
-    let as_many =
-        base.filter(|base| base.figures.subscribers.abs_diff(figures.subscribers) * 50 < figures.subscribers);
-    let mut row =
-        |key: &str, text: &str, unit: &str, base: Option<&Beside>, take: fn(&Figures) -> Option<f64>| {
-            let Some(value) = take(figures) else { return };
-            let floor = beside.floor(take);
-            let theirs = base.and_then(|base| {
-                let theirs = take(&base.figures)?;
-                // Each by its own floor, where there is one.
-                let speed = if floor > 0.0 { floor / base.floor(take) } else { 1.0 };
-                Some(theirs * speed)
-            });
-            let others = [("breakwater", theirs.unwrap_or(0.0)), ("floor", floor)];
-            report.compared(&format!("{name}_{key}"), &format!("{name:10}  {text}"), value, unit, &others);
-        };
-    row("cpu_us", "CPU per delivery", "us", base, |of| Some(of.cpu_us));
-    row("last_ms", "publication to last delivery, median", "ms", as_many, |of| Some(of.last_ms));
-    row("memory", "its memory per subscriber (VmRSS)", "B", base, |of| of.memory);
-    row("slab", "kernel slab per subscriber, all sockets, whole host", "B", base, |of| of.slab);
-    row("connect_per_s", "connections or handshakes a second", "", base, |of| {
-        Some(f64::from(of.subscribers) / of.connect_s)
-    });
-    row("connect_us", "CPU per connection or handshake", "us", base, |of| Some(of.connect_us));
-    row("idle_percent", "CPU while idle, of a core", "%", base, |of| of.idle_percent);
-    if beside.relative() < 1.0 {
-        let doubt = "cheaper than the bare loop beside it, which cannot be: the host was too busy, run again";
-        report.note(&format!("{name}, DOUBTFUL"), doubt);
-    }
+fn is_wanted(who: &Contestant, only: &[String]) -> bool {
+    who.name == "breakwater" || only.is_empty() || only.iter().any(|name| name == who.name)
 }

@@ -1,0 +1,57 @@
+//! The certificate all contestants show: self-signed, made anew for each run, ECDSA on P-256.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use breakwater::transport::tls::{Client, ClientSetup, Pem, Trust};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+use crate::Outcome;
+use crate::swarm::{Begin, Secure};
+
+/// The name it is for.
+const NAME: &str = "localhost";
+/// The certificate's file in a server's folder, PEM.
+pub(super) const CHAIN: &str = "chain.pem";
+/// The key's.
+pub(super) const KEY: &str = "key.pem";
+/// Both in one, as HAProxy wants it.
+const BOTH: &str = "both.pem";
+
+/// A certificate and its key, PEM.
+pub(super) struct Certificate {
+    chain: String,
+    key: String,
+}
+
+impl Certificate {
+    /// rcgen's default key is ECDSA on P-256.
+    pub(super) fn new() -> Outcome<Certificate> {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.to_string()])?;
+        Ok(Certificate { chain: cert.pem(), key: signing_key.serialize_pem() })
+    }
+
+    /// Writes it into a server's folder.
+    pub(super) fn write(&self, folder: &Path) -> Outcome {
+        fs::write(folder.join(CHAIN), &self.chain)?;
+        fs::write(folder.join(KEY), &self.key)?;
+        fs::write(folder.join(BOTH), format!("{}{}", self.chain, self.key))?;
+        Ok(())
+    }
+
+    /// How those who trust it come to one server: without tickets, and with that server's.
+    pub(super) fn trusting(&self, begin: Begin) -> Outcome<(Secure, Secure)> {
+        let of = |tickets| -> Outcome<Secure> {
+            let setup = ClientSetup {
+                name: NAME.to_string(),
+                trust: Trust::Roots(Pem::Text(self.chain.clone())),
+                alpn: false,
+                certificate: None,
+                tickets,
+            };
+            Ok(Secure { client: Arc::new(Client::new(&setup)?), resume: tickets > 0, begin })
+        };
+        Ok((of(0)?, of(1)?))
+    }
+}
