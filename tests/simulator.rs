@@ -6,12 +6,14 @@
 
 mod sim;
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use sim::attack::{ALL, Attack};
 use sim::echo;
 use sim::faults::Faults;
 use sim::world::{Outcome, World};
@@ -121,6 +123,22 @@ fn a_thousand_seeds() {
         sum(|o| o.submissions as u64),
         sum(|o| u64::from(o.starts)),
     );
+    let sessions = |at: usize| outcomes.iter().map(|o| o.sessions[at]).sum::<u64>();
+    let mut hits: BTreeMap<(Attack, &str), u64> = BTreeMap::new();
+    for (attack, count) in outcomes.iter().flat_map(|o| &o.hits) {
+        *hits.entry(*attack).or_default() += count;
+    }
+    println!(
+        "at the end: {} full and {} resumed TLS sessions, {} of BIP324; TLS held {} times; attacks {hits:?}",
+        sessions(0),
+        sessions(1),
+        sessions(2),
+        sum(|o| o.held),
+    );
+    let missing: Vec<Attack> =
+        ALL.iter().map(|(attack, _)| *attack).filter(|a| !hits.keys().any(|(b, _)| a == b)).collect();
+    assert!(seeds < 500 || missing.is_empty(), "attacks that never came to anything: {missing:?}");
+    assert!(seeds < 50 || (0..3).all(|at| sessions(at) > 0) && sum(|o| o.held) > 0);
     // A storm in which nothing happens proves nothing.
     assert!(
         seeds < 50 || (sum(|o| o.cut) > 0 && sum(|o| o.tx_invs) > 0 && sum(|o| o.submissions as u64) > 0)

@@ -424,7 +424,9 @@ impl Core {
             self.tell_hub(ToHub::TxNotFound { client: id, inv });
         }
         // What is queued in the socket of a client that takes nothing would hold kernel memory for minutes.
-        let reset = client.is(Flags::SENDING) || client.is(Flags::MID_MESSAGE);
+        // A last word has been taken by the socket before this, even in the middle of a message, and a reset would take it back.
+        let unfinished = client.is(Flags::MID_MESSAGE) && !client.is(Flags::CLOSING);
+        let reset = client.is(Flags::SENDING) || unfinished;
         // Behind a send that failed nothing can be opened any more.
         if !reset && end.side() != Side::Left && end != End::SendError {
             self.say_goodbye(id, &mut client);

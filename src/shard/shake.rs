@@ -71,8 +71,12 @@ impl Gate {
         Gate { waiting: VecDeque::new(), rate, tokens: burst(rate), at: now }
     }
 
-    /// The next that may begin.
-    fn pop(&mut self, now: Instant) -> Option<ClientId> {
+    /// The next that may begin. Those that are not `there` any more cost nothing: otherwise a crowd that has given up waiting
+    /// would use up the rate of those who came after it, and they would give up as well.
+    fn pop(&mut self, now: Instant, there: &mut impl FnMut(ClientId) -> bool) -> Option<ClientId> {
+        while self.waiting.front().is_some_and(|id| !there(*id)) {
+            self.waiting.pop_front();
+        }
         if self.rate > 0 {
             let since = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
             let new = since.saturating_mul(u64::from(self.rate)) / 1_000;
@@ -191,12 +195,12 @@ impl Shaking {
         gates.into_iter().filter_map(|gate| gate.due(now)).min()
     }
 
-    fn next(&mut self, now: Instant) -> Option<ClientId> {
+    fn next(&mut self, now: Instant, mut there: impl FnMut(ClientId) -> bool) -> Option<ClientId> {
         self.going
             .pop_front()
-            .or_else(|| self.resumed.pop(now))
-            .or_else(|| self.full.pop(now))
-            .or_else(|| self.v2.pop(now))
+            .or_else(|| self.resumed.pop(now, &mut there))
+            .or_else(|| self.full.pop(now, &mut there))
+            .or_else(|| self.v2.pop(now, &mut there))
     }
 }
 
@@ -262,7 +266,8 @@ impl Core {
         let announcing = self.block_sweep.is_running() || self.tx_sweep.is_running();
         let steps = if announcing { STEPS_IN_SWEEP } else { STEPS_PER_TURN };
         for _ in 0..steps {
-            let Some(id) = self.shaking.next(self.now) else { break };
+            let clients = &mut self.clients;
+            let Some(id) = self.shaking.next(self.now, |id| clients.get_mut(id).is_some()) else { break };
             self.step(id);
         }
         self.watch_handshakes();
@@ -422,5 +427,24 @@ impl Core {
                 self.ops.push(op(ListenerId(n as u8)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_have_left_use_up_no_rate() {
+        let client = |slot| ClientId { slot, generation: 0 };
+        let mut gate = Gate::new(1, Instant(0));
+        gate.waiting.extend((0..100).map(client));
+        // Only the last has not given up; one may begin at once, and one a second after it.
+        let mut there = |id: ClientId| id.slot == 99;
+        assert_eq!(gate.pop(Instant(0), &mut there), Some(client(99)));
+        assert_eq!(gate.pop(Instant(0), &mut there), None);
+        gate.waiting.push_back(client(99));
+        assert_eq!(gate.pop(Instant(999_000_000), &mut there), None);
+        assert_eq!(gate.pop(Instant(1_000_000_000), &mut there), Some(client(99)));
     }
 }

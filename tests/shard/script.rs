@@ -131,6 +131,15 @@ impl Script {
         }
     }
 
+    /// The send that waits fails, and no other waits.
+    pub fn fail_send(&self, conn: u32, errno: i32) {
+        let state = &mut *self.0.borrow_mut();
+        let peer = state.peers.get_mut(&conn).expect("a connection");
+        peer.holds = false;
+        let (client, payload) = peer.send.take().expect("a send that waits");
+        state.dones.push_back(Done::Sent { client, payload, result: Err(IoEnd::Error(errno)) });
+    }
+
     /// True exactly when nothing is on its way to the shard.
     pub fn is_quiet(&self) -> bool {
         self.0.borrow().dones.is_empty()

@@ -210,6 +210,23 @@ fn goodbyes_are_said_both_ways_and_a_cut_stream_is_told_apart() {
     net.rig.finish();
 }
 
+/// Found by the simulator: close_notify had the next number, and the client could not open it.
+#[test]
+fn nothing_is_said_behind_a_send_that_failed() {
+    const ENOBUFS: i32 = 105;
+    let mut net = Secure::new();
+    let mut peer = net.client(Over::Tls, PLAIN);
+    let _ = net.take_raw(peer.conn);
+    net.rig.kernel.0.borrow_mut().peers.get_mut(&peer.conn).unwrap().holds = true;
+    let bytes = peer.seal(&ping(1));
+    net.raw(peer.conn, &bytes);
+    net.rig.kernel.fail_send(peer.conn, ENOBUFS);
+    net.rig.settle();
+    assert_eq!(net.ends(End::SendError), 1);
+    assert_eq!(net.take_raw(peer.conn), [0; 0], "not even close_notify");
+    net.rig.finish();
+}
+
 #[test]
 fn a_record_in_parts_has_a_deadline() {
     for over in BOTH {

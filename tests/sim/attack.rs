@@ -109,11 +109,18 @@ const FLIPPED_TLS: &[End] = &[
     End::TlsOverflow,
     End::TlsUnexpected,
     End::TransportTimeout,
+    End::HandshakeTimeout,
     End::SlowMessage,
     End::NoCloseNotify,
 ];
-const FLIPPED_V2: &[End] =
-    &[End::V2BadPacket, End::Oversize, End::TransportTimeout, End::SlowMessage, End::Closed];
+const FLIPPED_V2: &[End] = &[
+    End::V2BadPacket,
+    End::V2Garbage,
+    End::Oversize,
+    End::TransportTimeout,
+    End::HandshakeTimeout,
+    End::Closed,
+];
 
 impl Attack {
     /// True exactly when it begins with the first byte.

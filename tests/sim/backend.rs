@@ -11,7 +11,8 @@ use bitcoin::Transaction;
 use bitcoin::hashes::Hash as _;
 use breakwater::base::{Instant, UnixTime};
 use breakwater::stub::node::{Options, Output, PeerId, StubNode};
-use breakwater::stub::{StubBlock, StubChain};
+use breakwater::stub::{MAGIC, StubBlock, StubChain};
+use breakwater::transport::{Kind, Pipe};
 use breakwater::wire::Hash;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -19,6 +20,7 @@ use rand::{Rng, SeedableRng};
 use super::kernel::SharedNet;
 use super::net::News;
 use super::pipe::TcpId;
+use super::transport::to_v1;
 use super::truth::{Truth, short};
 
 /// Number of the first node's actor; the next has the next number.
@@ -41,6 +43,10 @@ struct Node {
     down: Option<StubChain>,
     options: Options,
     links: BTreeSet<TcpId>,
+    /// True exactly when it knows BIP324.
+    v2: bool,
+    /// The transport of each link, then.
+    pipes: BTreeMap<TcpId, Pipe>,
     /// The last arrival in its mempool that the others were told of.
     told: u64,
 }
@@ -68,10 +74,17 @@ impl Backend {
         for height in 0..=chain.height() {
             accept_block(chain.at(height).expect("a height of the best chain"), truth);
         }
-        let node =
-            |options| Node { up: None, down: Some(chain.clone()), options, links: BTreeSet::new(), told: 0 };
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x6e6f_6465);
+        let node = |options| Node {
+            up: None,
+            down: Some(chain.clone()),
+            options,
+            links: BTreeSet::new(),
+            v2: rng.random_bool(0.6),
+            pipes: BTreeMap::new(),
+            told: 0,
+        };
         let nodes = options.into_iter().map(node).collect();
-        let rng = SmallRng::seed_from_u64(seed ^ 0x6e6f_6465);
         let mut backend = Backend { net, chain, nodes, gossip: BTreeMap::new(), seq: 0, rng };
         (0..backend.nodes.len()).for_each(|node| backend.start(node, truth));
         backend
@@ -159,6 +172,7 @@ impl Backend {
         self.nodes[node].down = Some(stub.into_chain());
         let mut net = self.net.borrow_mut();
         net.listening.remove(&(FIRST_NODE + node as u64));
+        self.nodes[node].pipes.clear();
         for tcp in std::mem::take(&mut self.nodes[node].links) {
             net.close(tcp, FIRST_NODE + node as u64, true);
         }
@@ -235,13 +249,27 @@ impl Backend {
     pub fn hear(&mut self, node: usize, tcp: TcpId, news: News, truth: &mut Truth) -> Result<(), String> {
         let (now, _) = self.now();
         let peer = PeerId(u64::from(tcp));
-        let Node { up: Some(stub), links, .. } = &mut self.nodes[node] else { return Ok(()) };
+        let Node { up: Some(stub), links, v2, pipes, .. } = &mut self.nodes[node] else { return Ok(()) };
         match news {
             News::Incoming => {
                 links.insert(tcp);
+                if *v2 {
+                    pipes.insert(tcp, Pipe::accept(MAGIC, &mut self.rng));
+                }
                 stub.connected(now, peer, ([127, 0, 0, 1], 1).into());
             }
-            News::Bytes(bytes) => {
+            News::Bytes(mut bytes) => {
+                if let Some(pipe) = pipes.get_mut(&tcp) {
+                    let (mut opened, mut plain, mut out) = (Vec::new(), Vec::new(), Vec::new());
+                    let complain = |why: &dyn std::fmt::Debug| format!("node {node} on net {tcp}: {why:?}");
+                    pipe.received(&mut bytes, &mut opened, &mut out).map_err(|end| complain(&end))?;
+                    match pipe.kind() {
+                        Kind::V2 => to_v1(&mut opened, &mut plain).map_err(|over| complain(&over))?,
+                        _ => plain = opened,
+                    }
+                    bytes = plain;
+                    self.net.borrow_mut().send(tcp, FIRST_NODE + node as u64, &out);
+                }
                 stub.received(now, peer, &bytes);
             }
             News::Fin | News::Reset => {
@@ -256,6 +284,7 @@ impl Backend {
 
     fn drop_link(&mut self, node: usize, tcp: TcpId) {
         self.nodes[node].links.remove(&tcp);
+        self.nodes[node].pipes.remove(&tcp);
         self.net.borrow_mut().close(tcp, FIRST_NODE + node as u64, false);
     }
 
@@ -281,7 +310,12 @@ impl Backend {
         for output in outputs {
             match output {
                 Output::Send(PeerId(peer), bytes) => {
-                    self.net.borrow_mut().send(peer as TcpId, FIRST_NODE + node as u64, &bytes);
+                    let mut sealed = Vec::new();
+                    match self.nodes[node].pipes.get_mut(&(peer as TcpId)) {
+                        Some(pipe) => pipe.send(&bytes, &mut sealed),
+                        None => sealed.extend_from_slice(&bytes),
+                    }
+                    self.net.borrow_mut().send(peer as TcpId, FIRST_NODE + node as u64, &sealed);
                 }
                 Output::Disconnect(PeerId(peer), why) => {
                     self.note(format_args!("node {node} drops net {peer}: {why}"));

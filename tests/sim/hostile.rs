@@ -66,6 +66,8 @@ pub struct Hostiles {
     rng: SmallRng,
     tls: Rc<TlsClients>,
     those: BTreeMap<u64, Hostile>,
+    /// What may come of those that have left after they attacked.
+    left: BTreeMap<TcpId, &'static [End]>,
     next: u64,
     /// Attacks that came to what they stand for, by number in `attack::ALL`.
     pub hits: BTreeMap<(Attack, &'static str), u64>,
@@ -75,7 +77,15 @@ impl Hostiles {
     /// None yet.
     pub fn new(net: SharedNet, seed: u64, tls: Rc<TlsClients>) -> Hostiles {
         let rng = SmallRng::seed_from_u64(seed ^ 0x686f_7374);
-        Hostiles { net, rng, tls, those: BTreeMap::new(), next: FIRST_HOSTILE, hits: BTreeMap::new() }
+        Hostiles {
+            net,
+            rng,
+            tls,
+            those: BTreeMap::new(),
+            left: BTreeMap::new(),
+            next: FIRST_HOSTILE,
+            hits: BTreeMap::new(),
+        }
     }
 
     /// One more, if there are not enough; its actor.
@@ -122,14 +132,18 @@ impl Hostiles {
     /// Everybody leaves.
     pub fn leave(&mut self) {
         for (actor, hostile) in std::mem::take(&mut self.those) {
+            if hostile.launched {
+                self.left.insert(hostile.tcp, hostile.ends);
+            }
             self.net.borrow_mut().close(hostile.tcp, actor, true);
         }
     }
 
-    /// Whether the relay may end this connection for this reason; `None`: it is none of these.
-    pub fn may_end(&self, tcp: TcpId, end: End) -> Option<bool> {
-        let hostile = self.those.values().find(|hostile| hostile.tcp == tcp)?;
-        Some(hostile.launched && hostile.ends.contains(&end))
+    /// True exactly when the relay may end the connection for this reason because of an attack.
+    pub fn may_end(&self, tcp: TcpId, end: End) -> bool {
+        let hostile = self.those.values().find(|hostile| hostile.tcp == tcp);
+        let ends = hostile.map(|h| if h.launched { h.ends } else { &[] }).or(self.left.get(&tcp).copied());
+        ends.is_some_and(|ends| ends.contains(&end))
     }
 
     /// The relay has ended a connection.

@@ -14,6 +14,7 @@
 //!     backend   the nodes behind, and the chain they follow
 //!     custody   counts the transactions the hub submits to nodes
 //!     relay     the relay as one process: hub, shards and glue
+//!     health    the relay's counters, and what must hold when nothing is going on
 //!     front     the clients
 //!     attack    what they do, and what has to come of it
 //!     hostile   connections that break the rules of their transport
@@ -33,6 +34,7 @@ pub mod disk;
 pub mod echo;
 pub mod faults;
 pub mod front;
+pub mod health;
 pub mod hostile;
 pub mod kernel;
 pub mod net;

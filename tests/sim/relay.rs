@@ -8,23 +8,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use breakwater::base::end::Side;
+use breakwater::base::limits::NODE_V2_TIMEOUT;
 use breakwater::base::{End, Instant, Nonces, ShardId, UnixTime};
 
 use breakwater::hub::outbox::Outbox;
 use breakwater::hub::store::{Keep, Store, StoreConfig};
 use breakwater::hub::{Hub, HubConfig, HubEvent, Input, LinkId, NodeAddr, Output};
-use breakwater::io::ListenerId;
 use breakwater::link::{self, Doorbell, HubEnd, ShardReport, ToHub, ToShard};
 use breakwater::shard::{HandshakeLimits, ListenerKind, Shard, ShardConfig};
 use breakwater::stub::MAGIC;
-use breakwater::transport::tls;
+use breakwater::transport::{Pipe, tls};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::backend::FIRST_NODE;
 use super::custody::Ear;
 use super::disk::SimDisk;
+use super::health::check_report;
 use super::kernel::{SharedNet, SimKernel};
 use super::net::{News, To};
 use super::pipe::TcpId;
@@ -64,9 +64,9 @@ pub struct Setup {
 
 /// A shard and when it runs.
 #[derive(Debug)]
-struct Core {
-    shard: Shard<SimKernel>,
-    port: usize,
+pub struct Core {
+    pub(super) shard: Shard<SimKernel>,
+    pub(super) port: usize,
     end: HubEnd,
     outbox: Outbox,
     /// Its counters of reasons after its last turn.
@@ -78,18 +78,22 @@ struct Core {
 
 /// The process.
 pub struct Relay {
-    net: SharedNet,
+    pub(super) net: SharedNet,
     disk: SimDisk,
     setup: Setup,
     rng: SmallRng,
-    hub: Option<Hub>,
+    pub(super) hub: Option<Hub>,
     hub_bell: Doorbell,
     hub_run_at: Option<Instant>,
-    cores: Vec<Core>,
+    pub(super) cores: Vec<Core>,
     tls: Arc<tls::Server>,
     /// What has ended since `take_endings` was last called.
     endings: Vec<Endings>,
     links: BTreeMap<LinkId, TcpId>,
+    /// Of those that speak BIP324.
+    pipes: BTreeMap<LinkId, Box<Pipe>>,
+    /// What these say as soon as the connection stands.
+    keys: BTreeMap<LinkId, Vec<u8>>,
     ears: BTreeMap<LinkId, Ear>,
     by_tcp: BTreeMap<TcpId, LinkId>,
     connecting: BTreeMap<LinkId, Instant>,
@@ -119,6 +123,8 @@ impl Relay {
             hub_run_at: None,
             cores: Vec::new(),
             links: BTreeMap::new(),
+            pipes: BTreeMap::new(),
+            keys: BTreeMap::new(),
             ears: BTreeMap::new(),
             by_tcp: BTreeMap::new(),
             connecting: BTreeMap::new(),
@@ -232,6 +238,8 @@ impl Relay {
         }
         self.by_tcp.clear();
         self.links.clear();
+        self.pipes.clear();
+        self.keys.clear();
         self.ears.clear();
         self.connecting.clear();
         self.inbox.clear();
@@ -266,14 +274,6 @@ impl Relay {
     /// The hub's tip.
     pub fn tip(&self) -> Option<(u32, breakwater::wire::Hash)> {
         self.hub.as_ref().map(Hub::tip)
-    }
-
-    /// The hub's counters, for a failing run.
-    pub fn describe(&self) -> String {
-        let Some(hub) = &self.hub else { return "no hub".into() };
-        let counters = hub.counters().list().into_iter().filter(|(_, _, count)| *count > 0);
-        let counters: Vec<String> = counters.map(|(name, _, count)| format!("{name} {count}")).collect();
-        format!("hub: {}\n  store: {:?}", counters.join(", "), hub.store_counters())
     }
 
     /// How it is set up.
@@ -411,8 +411,7 @@ impl Relay {
             self.connecting.iter().filter(|(_, due)| **due <= now).map(|(link, _)| *link).collect();
         for link in late {
             self.connecting.remove(&link);
-            self.unlink(link, truth);
-            self.tell_hub(Input::ConnectFailed { link, error: "no answer".into() });
+            self.lost(link, Some("no answer".into()), truth);
         }
         for index in 0..self.cores.len() {
             for _ in 0..MAIL_PER_RUN {
@@ -447,6 +446,11 @@ impl Relay {
     fn network(&mut self, tcp: TcpId, news: News, truth: &mut Truth) {
         let Some(link) = self.by_tcp.get(&tcp).copied() else { return };
         match news {
+            News::Connected if self.pipes.contains_key(&link) => {
+                self.connecting.insert(link, self.now().0 + NODE_V2_TIMEOUT);
+                let key = self.keys.remove(&link).unwrap_or_default();
+                self.net.borrow_mut().send(tcp, HUB, &key);
+            }
             News::Connected => {
                 self.connecting.remove(&link);
                 self.tell_hub(Input::Connected { link, v2: None });
@@ -456,24 +460,59 @@ impl Relay {
                 self.unlink(link, truth);
                 self.tell_hub(Input::ConnectFailed { link, error: "refused".into() });
             }
+            News::Bytes(data) if self.pipes.contains_key(&link) => self.open(link, tcp, data, truth),
             News::Bytes(data) => self.tell_hub(Input::Bytes { link, data: &data }),
             News::Fin | News::Reset => {
-                let failed = self.connecting.remove(&link).is_some();
-                self.unlink(link, truth);
                 let error = (news == News::Reset).then(|| "reset".to_owned());
-                self.tell_hub(match failed {
-                    true => Input::ConnectFailed { link, error: "reset".into() },
-                    false => Input::Closed { link, error },
-                });
+                self.lost(link, error, truth);
             }
             News::Incoming => {}
         }
+    }
+
+    /// Bytes of a node on a link that speaks BIP324, as in `hub::driver`.
+    fn open(&mut self, link: LinkId, tcp: TcpId, mut data: Vec<u8>, truth: &mut Truth) {
+        let Some(pipe) = self.pipes.get_mut(&link) else { return };
+        let was_open = pipe.is_open();
+        let (mut plain, mut out) = (Vec::new(), Vec::new());
+        let result = pipe.received(&mut data, &mut plain, &mut out);
+        let opened = pipe.session_id().copied().filter(|_| !was_open);
+        self.net.borrow_mut().send(tcp, HUB, &out);
+        if opened.is_some() {
+            self.connecting.remove(&link);
+            self.tell_hub(Input::Connected { link, v2: opened });
+        }
+        if !plain.is_empty() {
+            self.tell_hub(Input::Bytes { link, data: &plain });
+        }
+        if let Err(end) = result {
+            self.connecting.remove(&link);
+            self.lost(link, Some(format!("BIP324: {end}")), truth);
+        }
+    }
+
+    /// A link's connection is over, or took too long.
+    fn lost(&mut self, link: LinkId, error: Option<String>, truth: &mut Truth) {
+        let stood = !self.keys.contains_key(&link);
+        let pipe = self.pipes.get(&link);
+        let not_v2 = stood && pipe.is_some_and(|pipe| pipe.awaits_key());
+        let failed = self.connecting.remove(&link).is_some() && !(stood && pipe.is_some());
+        self.unlink(link, truth);
+        self.tell_hub(if not_v2 {
+            Input::NotV2 { link }
+        } else if failed || !stood {
+            Input::ConnectFailed { link, error: error.unwrap_or_else(|| "closed".into()) }
+        } else {
+            Input::Closed { link, error }
+        });
     }
 
     fn unlink(&mut self, link: LinkId, truth: &mut Truth) {
         if let Some(tcp) = self.links.remove(&link) {
             truth.link_losses += 1;
             self.ears.remove(&link);
+            self.pipes.remove(&link);
+            self.keys.remove(&link);
             self.by_tcp.remove(&tcp);
             self.net.borrow_mut().close(tcp, HUB, false);
         }
@@ -482,15 +521,18 @@ impl Relay {
     fn carry_out(&mut self, truth: &mut Truth) -> Result<(), String> {
         while let Some(output) = self.hub.as_mut().and_then(Hub::next_output) {
             match output {
-                // The nodes of the simulator are of v1.
-                Output::Connect { link, v2: true, .. } => self.tell_hub(Input::NotV2 { link }),
-                Output::Connect { link, node, .. } => self.connect(link, &node),
+                Output::Connect { link, node, v2 } => self.connect(link, &node, v2),
                 Output::Send { link, bytes } => {
                     if let Some(tcp) = self.links.get(&link) {
                         if let Some(ear) = self.ears.get_mut(&link) {
                             ear.hear(self.net.borrow().now(), &bytes, truth)?;
                         }
-                        self.net.borrow_mut().send(*tcp, HUB, &bytes);
+                        let mut sealed = Vec::new();
+                        match self.pipes.get_mut(&link) {
+                            Some(pipe) => pipe.send(&bytes, &mut sealed),
+                            None => sealed.extend_from_slice(&bytes),
+                        }
+                        self.net.borrow_mut().send(*tcp, HUB, &sealed);
                     }
                 }
                 Output::Close { link } => {
@@ -531,87 +573,21 @@ impl Relay {
         }
     }
 
-    fn connect(&mut self, link: LinkId, node: &NodeAddr) {
+    fn connect(&mut self, link: LinkId, node: &NodeAddr, v2: bool) {
         let number: u64 =
             node.0.trim_start_matches("node").split(':').next().unwrap_or("").parse().expect("nodeN:PORT");
         let tcp =
             self.net.borrow_mut().connect(HUB, To::Actor(FIRST_NODE + number), ([127, 0, 0, 1], 2).into());
-        self.note(format_args!("hub connects {} to node {number} = net {tcp}", link.0));
+        let how = if v2 { " by BIP324" } else { "" };
+        self.note(format_args!("hub connects {} to node {number}{how} = net {tcp}", link.0));
+        if v2 {
+            let mut key = Vec::new();
+            self.pipes.insert(link, Box::new(Pipe::v2(MAGIC, &mut self.rng, &mut key)));
+            self.keys.insert(link, key);
+        }
         self.links.insert(link, tcp);
         self.ears.insert(link, Ear::new(number as u32));
         self.by_tcp.insert(tcp, link);
         self.connecting.insert(link, self.now().0 + CONNECT_TIMEOUT);
     }
-
-    /// What must hold when nothing is going on.
-    pub fn check_idle(&self) -> Result<(), String> {
-        for (index, core) in self.cores.iter().enumerate() {
-            let out = self.net.borrow().port(core.port).buffers_out();
-            if out > 0 {
-                return Err(format!("shard {index} idle holds {out} receive buffers"));
-            }
-            let bytes = core.shard.core().buffer_bytes();
-            if bytes > 0 {
-                return Err(format!("shard {index} idle has {bytes} bytes of buffers in use"));
-            }
-            let connections = self.net.borrow().port(core.port).connections();
-            if connections != core.shard.core().clients() as usize {
-                return Err(format!(
-                    "shard {index} has {} clients on {connections} connections",
-                    core.shard.core().clients()
-                ));
-            }
-            let shaking = core.shard.core().transport_handshakes();
-            if shaking != Default::default() {
-                return Err(format!("shard {index} idle has {shaking:?}"));
-            }
-            let port = self.net.borrow();
-            for listener in [ListenerId(0), ListenerId(1)] {
-                if port.port(core.port).holds(listener) {
-                    return Err(format!("shard {index} idle holds {listener:?}"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// TLS sessions, full and resumed, and sessions of BIP324 since the process started.
-    pub fn sessions(&self) -> [u64; 3] {
-        let counters = |core: &Core| {
-            let c = core.shard.core().counters();
-            [c.tls_full, c.tls_resumed, c.v2_sessions]
-        };
-        self.cores.iter().map(counters).fold([0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]])
-    }
-
-    /// Times TLS listeners were held since the process started.
-    pub fn held(&self) -> u64 {
-        self.cores.iter().map(|core| core.shard.core().counters().tls_held).sum()
-    }
-
-    /// True exactly when a client that keeps all rules may be ended for this.
-    pub fn is_honest(&self, end: End) -> bool {
-        // A client may be ahead of a relay that has lost power, and ask for what that has not heard of again yet.
-        let ahead = end == End::BadFilterRequest && self.starts > 1;
-        end.side() != Side::Peer || ahead
-    }
-
-    /// Clients connected, all shards together.
-    pub fn clients(&self) -> u32 {
-        self.cores.iter().map(|core| core.shard.core().clients()).sum()
-    }
-}
-
-/// Counters that must add up at every moment.
-fn check_report(report: &ShardReport) -> Result<(), String> {
-    let names = breakwater::shard::counters::NAMES;
-    let accepted = names.iter().position(|(name, _)| *name == "accepted").map_or(0, |at| report.counters[at]);
-    let ended: u64 = report.ends.iter().sum();
-    if accepted != ended + u64::from(report.clients) {
-        return Err(format!("accepted {accepted}, ended {ended}, connected {}", report.clients));
-    }
-    if report.ready > report.clients {
-        return Err(format!("{} of {} clients are ready", report.ready, report.clients));
-    }
-    Ok(())
 }

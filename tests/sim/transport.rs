@@ -295,7 +295,7 @@ fn broken(why: impl ToString) -> Over {
 }
 
 /// The contents of packets as v1 frames.
-fn to_v1(opened: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<(), Over> {
+pub fn to_v1(opened: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<(), Over> {
     let mut at = 0;
     loop {
         match Framing::V2.split(&opened[at..]) {

@@ -266,8 +266,7 @@ impl World {
     /// Nobody is ended for what he has not done.
     fn judge(&mut self) -> Result<(), String> {
         for endings in self.relay.take_endings() {
-            let possible =
-                |tcp, end| self.relay.is_honest(end) || self.hostiles.may_end(tcp, end).unwrap_or(false);
+            let possible = |tcp, end| self.relay.is_honest(end) || self.hostiles.may_end(tcp, end);
             for (tcp, end) in endings.judge(possible)? {
                 self.hostiles.ended(tcp, end);
             }
