@@ -3,9 +3,9 @@
 //! ```text
 //!   publish to nobody     CPU per publication, taken out of the deliveries'
 //!   connect               time until every subscription stands (behind a proxy: until the sink has all)
-//!   idle                  CPU while nothing happens; VmRSS before any traffic
+//!   idle                  CPU while nothing happens; memory before any traffic
 //!   publish, wait, settle latency of the last delivery; CPU of the process, all its threads
-//!   memory                VmRSS before the first subscriber and after the last delivery
+//!   memory                RSS without file pages, before the first subscriber and after the last delivery
 //! ```
 
 use std::sync::atomic::{AtomicU8, Ordering};
