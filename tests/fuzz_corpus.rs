@@ -172,7 +172,7 @@ fn write_seeds() {
         ("cut", &[&[0], &cut]),
         ("ticket", &[&[5], &ticket, &[0, 5], &deliver]),
         ("alert", &[&[1, 0, 3, 2 << 3 | 1, 21, 1, 90, 2 << 3 | 1, 21, 2, 40], &deliver]),
-        ("padding", &[&[0, 4 << 3 | 1, 0, 7, 23, 0, 0, 0 << 3 | 1, 23], &deliver, &[7, 0], &deliver]),
+        ("padding", &[&[0, 4 << 3 | 1, 0, 7, 23, 0, 0, 1, 23], &deliver, &[7, 0], &deliver]),
         ("spoilt", &[&[2, 0, 2, 1 << 3 | 4, 9, 64, 6, 30]]),
     ];
     for (name, steps) in records {

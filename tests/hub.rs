@@ -6,6 +6,8 @@
 mod disk;
 #[path = "hub/filters.rs"]
 mod filters;
+#[path = "hub/transport.rs"]
+mod transport;
 #[path = "hub/txs.rs"]
 mod txs;
 #[path = "hub/wants.rs"]
@@ -254,6 +256,7 @@ fn trouble(seed: u64) {
     let keep = if seed.is_multiple_of(2) { Keep::Last(12) } else { Keep::All };
     let options = Options { filter_delay: Duration::from_millis(seed % 5 * 100), ..Options::default() };
     let mut world = World::new(vec![chain(1, 110), chain(1, 110)], keep, options);
+    world.v2 = seed % 4 > 1;
     let mut dice = disk::Dice(seed);
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut asked = 0;

@@ -79,3 +79,8 @@ fn one_of_two_nodes_hangs() {
 fn signals_end_the_relay_in_time() {
     real::outages::stops(Bcoin);
 }
+
+#[test]
+fn a_node_without_v2_is_met_in_v1() {
+    real::encrypted::fallback(Bcoin);
+}

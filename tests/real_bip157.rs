@@ -7,3 +7,8 @@ mod support;
 fn light_client_lives_behind_the_relay() {
     real::light_client::whole_life(support::node::Kind::Bcoin);
 }
+
+#[test]
+fn light_client_lives_behind_the_relay_in_v2() {
+    real::encrypted::light_client(support::node::Kind::Bcoin);
+}

@@ -97,3 +97,23 @@ fn light_client_lives_behind_the_relay() {
 fn bitcoin_core_syncs_through_the_relay() {
     with_core(|_| real::full_client::initial_block_download());
 }
+
+#[test]
+fn link_to_bitcoin_core_is_encrypted() {
+    with_core(|_| real::encrypted::node_link());
+}
+
+#[test]
+fn link_to_bitcoin_core_is_plain_when_forced() {
+    with_core(|_| real::encrypted::forced_v1());
+}
+
+#[test]
+fn bitcoin_core_speaks_v2_with_the_relay() {
+    with_core(|_| real::encrypted::core_as_client());
+}
+
+#[test]
+fn light_client_lives_behind_the_relay_in_v2() {
+    with_core(real::encrypted::light_client);
+}

@@ -66,13 +66,23 @@ impl Buffers {
 
     /// The `len` bytes the kernel has just put into a buffer.
     pub(crate) fn bytes(&self, number: u16, len: usize) -> &[u8] {
+        let (at, len) = self.place(number, len);
+        // SAFETY: inside the block; the kernel does not touch these bytes between their completion and `give`.
+        unsafe { std::slice::from_raw_parts(self.start.add(at), len) }
+    }
+
+    /// The same, to be changed in place.
+    pub(crate) fn bytes_mut(&mut self, number: u16, len: usize) -> &mut [u8] {
+        let (at, len) = self.place(number, len);
+        // SAFETY: as for `bytes`; nobody else has them while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
+    }
+
+    /// Where in the block the `len` bytes are that a buffer goes on with, and how many of them are inside of it.
+    fn place(&self, number: u16, len: usize) -> (usize, usize) {
         let number = usize::from(number % self.count);
         let head = self.heads.get(number).copied().unwrap_or(0).min(self.size);
-        let at = number * self.size + head;
-        // SAFETY: inside the block; the kernel does not touch these bytes between their completion and `give`.
-        unsafe {
-            std::slice::from_raw_parts(self.start.add(ring_bytes(self.count) + at), len.min(self.size - head))
-        }
+        (ring_bytes(self.count) + number * self.size + head, len.min(self.size - head))
     }
 
     /// So many bytes of a buffer have been read. `more`: the kernel goes on filling it (IORING_CQE_F_BUF_MORE); else it is given

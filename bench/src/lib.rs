@@ -11,6 +11,8 @@
 //!   relay_process  the whole relay as a process
 //!   lines     what another process says, with a time limit
 //!   made      blocks and transactions made up for announcements
+//!   crowd     clients of the rig, any transport, for benchmarks
+//!   certificate  a self-signed one for TLS listeners
 //!   swarm     thousands of clients on one ring
 //!   floor     bare loops the relay is measured against: send, receive, accept
 //!   micro     small things and their bare floors, for wall time and instruction counts
@@ -30,7 +32,9 @@
 pub mod alloc;
 mod bare;
 mod buffers;
+pub mod certificate;
 pub mod command;
+mod crowd;
 mod floor;
 mod lines;
 pub mod machine;

@@ -5,6 +5,8 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::Outcome;
+
 fn clock(id: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is writable. For an unknown clock it stays zero.
@@ -39,6 +41,21 @@ pub(crate) fn urgent() -> bool {
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: the parameters are readable; 0 names this thread.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) == 0 }
+}
+
+/// Runs `start` so that the threads it starts give way to all others (nice 10).
+///
+/// # Errors
+/// What `start` gave.
+pub(crate) fn yielding<T: Send>(start: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            // SAFETY: it points to nothing; 0 names this thread, and new threads inherit the value.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+            start()
+        });
+        run.join().unwrap_or_else(|_| Err("a thread ended by a panic".into()))
+    })
 }
 
 /// Resident memory of a process in bytes: anonymous pages (RssAnon of /proc/PID/status), and all of it (VmRSS).

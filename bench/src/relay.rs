@@ -12,10 +12,13 @@ use breakwater::link::{self, Answer, Doorbell, Extent, HubEnd, Policy, ToHub, To
 use breakwater::ring::{self, Ring, RingConfig};
 use breakwater::shard::counters::Counters;
 use breakwater::shard::{HandshakeLimits, ListenerKind, Shard, ShardConfig};
+use breakwater::transport::tls;
 use breakwater::wire::Services;
 use bytes::Bytes;
 
+use crate::certificate::Certificate;
 use crate::made::{self, Chain};
+use crate::rig::scenario::Transport;
 use crate::{MAGIC, Outcome, alloc};
 
 /// Longest wait for anything that a benchmark waits for.
@@ -26,6 +29,26 @@ const MARGIN: u32 = 160;
 
 /// Allocations of a report to the hub, one a second whatever happens: a box and three vectors.
 const REPORT_ALLOCATIONS: u64 = 4;
+
+/// What a shard's listener speaks besides v1.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Speaks {
+    /// BIP324, told from v1 by the first bytes.
+    pub(crate) v2: bool,
+    /// TLS and nothing else.
+    pub(crate) tls: Option<Arc<tls::Server>>,
+}
+
+impl Speaks {
+    /// For clients of one transport; `certificate`: what is shown to those of TLS.
+    pub(crate) fn to(transport: Transport, certificate: &Certificate) -> Outcome<Speaks> {
+        Ok(match transport {
+            Transport::Plain => Speaks::default(),
+            Transport::V2 => Speaks { v2: true, tls: None },
+            Transport::Tls => Speaks { v2: false, tls: Some(certificate.server()?) },
+        })
+    }
+}
 
 /// A shard that listens.
 pub(crate) struct Relay {
@@ -50,7 +73,14 @@ impl Relay {
     pub(crate) fn open(id: u16, address: SocketAddr, clients: u32) -> Outcome<Relay> {
         let chain = Chain::new();
         let introduction = chain.introduction();
-        Relay::with(id, address, clients, 1, chain, introduction)
+        Relay::with(id, address, clients, 1, (chain, introduction), Speaks::default())
+    }
+
+    /// As [`Relay::open`], for clients of another transport.
+    pub(crate) fn speaking(address: SocketAddr, clients: u32, speaks: Speaks) -> Outcome<Relay> {
+        let chain = Chain::new();
+        let introduction = chain.introduction();
+        Relay::with(0, address, clients, 1, (chain, introduction), speaks)
     }
 
     /// As [`Relay::open`], for one of several shards on a core.
@@ -58,13 +88,19 @@ impl Relay {
         ring::ask_for_short_slices();
         let chain = Chain::new();
         let introduction = chain.introduction();
-        Relay::with(id, address, clients, on_core, chain, introduction)
+        Relay::with(id, address, clients, on_core, (chain, introduction), Speaks::default())
     }
 
     /// As [`Relay::open`], with the chain of somebody else: it announces what it is given, and shares the picture with
     /// the other shards as in the product.
-    pub(crate) fn follow(id: u16, address: SocketAddr, clients: u32, chain: ToShard) -> Outcome<Relay> {
-        Relay::with(id, address, clients, 1, Chain::none(), chain)
+    pub(crate) fn follow(
+        id: u16,
+        address: SocketAddr,
+        clients: u32,
+        chain: ToShard,
+        speaks: Speaks,
+    ) -> Outcome<Relay> {
+        Relay::with(id, address, clients, 1, (Chain::none(), chain), speaks)
     }
 
     fn with(
@@ -72,8 +108,8 @@ impl Relay {
         address: SocketAddr,
         clients: u32,
         on_core: usize,
-        chain: Chain,
-        first: ToShard,
+        (chain, first): (Chain, ToShard),
+        speaks: Speaks,
     ) -> Outcome<Relay> {
         let limit = u32::try_from(ring::raise_file_limit()?).unwrap_or(u32::MAX);
         // A file table may be as large as the limit; below, the margin is kept.
@@ -91,9 +127,9 @@ impl Relay {
             magic: MAGIC,
             max_clients,
             max_per_address: 0,
-            listeners: vec![ListenerKind::Plain],
-            v2: false,
-            tls: None,
+            listeners: vec![if speaks.tls.is_some() { ListenerKind::Tls } else { ListenerKind::Plain }],
+            v2: speaks.v2,
+            tls: speaks.tls,
             handshakes: HandshakeLimits::free(1_024),
             secret: [7; 32],
             user_agent: Bytes::from_static(b"/breakwater:bench/"),

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::certificate::Passing;
 use crate::lines::Lines;
+use crate::rig::scenario::Transport;
 use crate::{Outcome, os};
 
 /// Part of the log line with which the relay says that clients may come.
@@ -59,14 +61,30 @@ pub struct RelayProcess {
     child: Child,
     address: SocketAddr,
     folder: PathBuf,
+    tls: Option<Tls>,
+}
+
+/// A listener for TLS.
+#[derive(Debug)]
+struct Tls {
+    address: SocketAddr,
+    certificate: Passing,
+}
+
+/// A port of 127.0.0.1 that nobody listens on.
+fn free() -> Outcome<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 impl RelayProcess {
     /// Starts the `breakwater` that lies beside this program, with room for `clients`, and waits until it is ready.
-    pub(crate) fn with_room(node: SocketAddr, clients: u32) -> Outcome<RelayProcess> {
+    pub(crate) fn with_room(node: SocketAddr, clients: u32, transport: Transport) -> Outcome<RelayProcess> {
         let (rings, each) = rings_for(clients)?;
         let flags = ["--shards", &rings.to_string(), "--max-clients", &(rings * each).to_string()];
-        RelayProcess::start(&beside()?, &[node], &flags)
+        match transport {
+            Transport::Plain | Transport::V2 => RelayProcess::start(&beside()?, &[node], &flags),
+            Transport::Tls => RelayProcess::start_tls(&beside()?, &[node], &flags),
+        }
     }
 
     /// Starts a relay on a free port of 127.0.0.1, with these flags of `run` besides, and waits until it is ready.
@@ -74,16 +92,40 @@ impl RelayProcess {
     /// # Errors
     /// It cannot be started, ends before it is ready, or is not ready within [`START`].
     pub fn start(program: &Path, nodes: &[SocketAddr], flags: &[&str]) -> Outcome<RelayProcess> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        RelayProcess::started(program, nodes, flags, None)
+    }
+
+    /// As [`RelayProcess::start`], with a listener for TLS besides and a certificate made for it.
+    ///
+    /// # Errors
+    /// As [`RelayProcess::start`], or the certificate cannot be written.
+    pub fn start_tls(program: &Path, nodes: &[SocketAddr], flags: &[&str]) -> Outcome<RelayProcess> {
+        let address = free()?;
+        let tls = Tls { address, certificate: Passing::make(&format!("tls-{}", address.port()))? };
+        RelayProcess::started(program, nodes, flags, Some(tls))
+    }
+
+    fn started(
+        program: &Path,
+        nodes: &[SocketAddr],
+        flags: &[&str],
+        tls: Option<Tls>,
+    ) -> Outcome<RelayProcess> {
+        let address = free()?;
         let folder =
             std::env::temp_dir().join(format!("breakwater-bench-{}-{}", std::process::id(), address.port()));
-        let mut child = command(program, nodes, address, &folder)
+        let mut command = command(program, nodes, address, &folder);
+        if let Some(Tls { address, certificate: Passing { certificate, .. } }) = &tls {
+            command.args(["--tls-listen", &address.to_string()]);
+            command.arg("--tls-certificate").arg(&certificate.chain).arg("--tls-key").arg(&certificate.key);
+        }
+        let mut child = command
             .args(flags)
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("{}: {error}", program.display()))?;
         let log = child.stderr.take();
-        let relay = RelayProcess { child, address, folder };
+        let relay = RelayProcess { child, address, folder, tls };
         let lines = Lines::of(log.ok_or("no log of the relay")?);
         let (start, mut said) = (Instant::now(), String::new());
         while let Some(line) = lines
@@ -101,6 +143,19 @@ impl RelayProcess {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients of a transport connect.
+    pub fn address_for(&self, transport: Transport) -> SocketAddr {
+        match (transport, &self.tls) {
+            (Transport::Tls, Some(tls)) => tls.address,
+            _ => self.address,
+        }
+    }
+
+    /// The certificate of the listener for TLS, PEM.
+    pub fn certificate(&self) -> Option<&Path> {
+        self.tls.as_ref().map(|tls| tls.certificate.certificate.chain.as_path())
     }
 
     /// Its process.

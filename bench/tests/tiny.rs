@@ -14,10 +14,40 @@ fn bench(words: &[&str]) -> String {
 
 fn tiny(name: &str) {
     let text = bench(&[name, "--tiny"]);
+    assert_judges(name, &text);
+}
+
+#[track_caller]
+fn assert_judges(name: &str, text: &str) {
     assert!(
         text.contains("at most") || text.contains("at least"),
         "{name} gives a number against its target: {text}"
     );
+}
+
+fn tiny_over(name: &str, transport: &str) -> String {
+    let text = bench(&[name, "--tiny", "--transport", transport]);
+    assert!(!text.contains("NaN"), "{name} over {transport}: {text}");
+    text
+}
+
+#[test]
+fn fanout_and_idle_run_over_each_transport() {
+    assert_judges("fanout", &tiny_over("fanout", "tls"));
+    tiny_over("fanout", "v2");
+    assert_judges("idle", &tiny_over("idle", "tls"));
+    assert_judges("idle", &tiny_over("idle", "v2"));
+}
+
+/// Needs the binary `breakwater`, as `compare`.
+#[test]
+fn storm_runs() {
+    let text = bench(&["storm", "--tiny"]);
+    assert_judges("storm", &text);
+    for met in ["newcomers that did not become ready", "connected clients lost", "blocks skipped"] {
+        let line = text.lines().find(|line| line.contains(met)).unwrap();
+        assert!(line.contains("0 (at most 0: met)"), "{text}");
+    }
 }
 
 #[test]
@@ -75,8 +105,22 @@ fn compare_with_tls_runs() {
 /// Needs the binary `breakwater`, as `compare`.
 #[test]
 fn million_runs() {
+    million("plain");
+}
+
+/// As above.
+#[test]
+fn million_runs_over_tls() {
+    let text = million("tls");
+    for met in ["handshakes that failed", "resumed TLS handshakes"] {
+        assert!(text.contains(met), "{text}");
+    }
+}
+
+fn million(transport: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let text = bench(&["million", "--tiny", "--report", folder.path().to_str().unwrap()]);
+    let report = folder.path().to_str().unwrap();
+    let text = bench(&["million", "--tiny", "--transport", transport, "--report", report]);
     for met in [
         "clients lost or refused",
         "announcements of transactions that did not come",
@@ -86,6 +130,7 @@ fn million_runs() {
         assert!(line.contains("0 (at most 0: met)"), "{text}");
     }
     assert!(folder.path().join("report.json").is_file());
+    text
 }
 
 #[test]

@@ -234,6 +234,9 @@ pub const RARE_LINK_IDLE: Duration = Duration::from_secs(30);
 pub const MAX_WANTS: usize = 65_536;
 /// Time for a TCP connection to a node, name resolution included.
 pub const NODE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A node that has not answered a key exchange of BIP324 after this is asked in v1: one that does not know it may wait for
+/// more of a message instead of closing. A node that knows it answers within milliseconds.
+pub const NODE_V2_TIMEOUT: Duration = Duration::from_secs(3);
 /// The hub looks after itself at least this often: deadlines without an entry of their own are late by at most this.
 pub const HUB_TICK: Duration = Duration::from_secs(1);
 /// A new tip's block that has not come after this is asked of another node.
@@ -330,4 +333,5 @@ const _: () = assert!(MAX_SEGMENT_BYTES + (MAX_MESSAGE + HEADER_LEN) as u64 <= u
 const _: () = assert!(RECENT_HEADERS_LEAST * 2 <= RECENT_HEADERS_MOST);
 const _: () = assert!(MAX_SIDE_HEADERS > 2 * MAX_HEADERS);
 const _: () = assert!(DRAIN_TIME.as_millis() + END_MARGIN.as_millis() < 5_000);
+const _: () = assert!(NODE_V2_TIMEOUT.as_secs() < NODE_CONNECT_TIMEOUT.as_secs());
 const _: () = assert!(ON_DEMAND_TIMEOUT.as_secs() < NODE_TIMEOUT.as_secs());

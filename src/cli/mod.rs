@@ -64,7 +64,7 @@ struct RunArgs {
     /// Which chain: mainnet, testnet4, signet or regtest.
     #[arg(long)]
     network: Option<String>,
-    /// A full node behind, HOST:PORT; repeat for several.
+    /// A full node behind, HOST:PORT; repeat for several. v1:HOST:PORT forces v1, v2:HOST:PORT BIP324.
     #[arg(long, value_name = "HOST:PORT")]
     node: Vec<String>,
     /// Where clients connect, ADDR:PORT; repeat for several.

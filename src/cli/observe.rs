@@ -25,12 +25,28 @@ impl Log {
     }
 }
 
+/// A session id as Bitcoin Core shows it (getpeerinfo).
+fn hex(id: &[u8; 32]) -> String {
+    use std::fmt::Write as _;
+    id.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 impl Observer for Log {
     fn event(&mut self, event: &HubEvent) {
         match event {
-            HubEvent::NodeUp { node, kind, user_agent, services, height } => {
+            HubEvent::NodeUp { node, kind, user_agent, services, height, v2 } => {
+                let (kind, transport) = (kind.label(), if v2.is_some() { "v2" } else { "v1" });
+                let session = v2.as_ref().map(hex);
+                tracing::info!(
+                    event = %"node_up", %node, kind, transport, session, user_agent, services, height, "node connected"
+                );
+            }
+            HubEvent::FallsBack { node, kind } => {
                 let kind = kind.label();
-                tracing::info!(event = %"node_up", %node, kind, user_agent, services, height, "node connected");
+                tracing::info!(event = %"node_v1", %node, kind, "node does not answer BIP324: connecting in v1");
             }
             HubEvent::NodeDown { node, kind, reason, refused } => {
                 let kind = kind.label();

@@ -11,6 +11,7 @@ use toml::{Table, Value};
 
 use super::encryption::TlsConfig;
 use crate::base::limits::{FILE_CHUNK, MAX_MESSAGE, MAX_SHARDS, MAX_USER_AGENT};
+use crate::hub::NodeAddr;
 use crate::hub::store::Keep;
 use crate::shard::HandshakeLimits;
 
@@ -61,7 +62,7 @@ pub enum ConfigError {
 pub struct Config {
     /// Which chain.
     pub network: Network,
-    /// The nodes behind, HOST:PORT.
+    /// The nodes behind: HOST:PORT, or v1:HOST:PORT, v2:HOST:PORT.
     pub nodes: Vec<String>,
     /// Where clients connect.
     pub listen: Vec<SocketAddr>,
@@ -169,19 +170,20 @@ impl Config {
         if config.nodes.is_empty() {
             return Err(keys.error("nodes", "at least one HOST:PORT (flag --node)"));
         }
-        if let Some(bad) = config.nodes.iter().find(|node| !is_host_port(node)) {
+        let nodes: Vec<NodeAddr> = config.nodes.iter().cloned().map(NodeAddr).collect();
+        if let Some(bad) = nodes.iter().find(|node| !is_host_port(node.host_port())) {
             return Err(ConfigError::Value {
                 key: "nodes",
                 value: one_line(&format!("\"{bad}\"")),
-                expected: "HOST:PORT".into(),
+                expected: "HOST:PORT, v1:HOST:PORT or v2:HOST:PORT".into(),
             });
         }
-        for (n, node) in config.nodes.iter().enumerate() {
+        for (n, node) in nodes.iter().enumerate() {
             let value = format!("\"{node}\"");
-            if config.nodes[..n].contains(node) {
+            if nodes[..n].iter().any(|other| other.host_port() == node.host_port()) {
                 return Err(ConfigError::Value { key: "nodes", value, expected: "each node once".into() });
             }
-            if node.parse::<SocketAddr>().is_ok_and(|at| config.listens_on(&at)) {
+            if node.host_port().parse::<SocketAddr>().is_ok_and(|at| config.listens_on(&at)) {
                 let expected = "a full node, not the relay's own listen address".into();
                 return Err(ConfigError::Value { key: "nodes", value, expected });
             }
@@ -401,7 +403,22 @@ mod tests {
             ),
             ("\"a\\nb\" = 1", "configuration key `a\\nb` is unknown"),
             ("nodes = [\"a:1\", \"a:1\"]", "configuration key `nodes` is \"a:1\", expected each node once"),
-            ("nodes = [\"nowhere\"]", "configuration key `nodes` is \"nowhere\", expected HOST:PORT"),
+            (
+                "nodes = [\"a:1\", \"v1:a:1\"]",
+                "configuration key `nodes` is \"v1:a:1\", expected each node once",
+            ),
+            (
+                "nodes = [\"nowhere\"]",
+                "configuration key `nodes` is \"nowhere\", expected HOST:PORT, v1:HOST:PORT or v2:HOST:PORT",
+            ),
+            (
+                "nodes = [\"v3:a:1\"]",
+                "configuration key `nodes` is \"v3:a:1\", expected HOST:PORT, v1:HOST:PORT or v2:HOST:PORT",
+            ),
+            (
+                "nodes = [\"v1:127.0.0.1:8333\"]\nlisten = [\"127.0.0.1:8333\"]",
+                "configuration key `nodes` is \"v1:127.0.0.1:8333\", expected a full node, not the relay's own listen address",
+            ),
         ] {
             assert_eq!(load(text).unwrap_err(), want);
         }

@@ -1,5 +1,7 @@
 //! The hub's thread: the sans-IO [`Hub`] on tokio-uring.
 //!
+//! BIP324 on links to nodes is opened and sealed here, by a [`crate::transport::Pipe`]: the hub sees messages only.
+//!
 //! One task per node link reads, one writes; both talk to the loop by bounded queues. The loop takes what has come from
 //! links and shards, lets time pass, does what the hub puts out, and sleeps on its queue until a link, the doorbell or the
 //! next wake-up needs it. Protocol logic lives in `brain`, none here.
@@ -7,24 +9,27 @@
 //! Bounds: a reader that is ahead of the loop waits (the node is slowed by TCP); more than `NODE_SEND_QUEUE` bytes or
 //! `SENDS` sends towards a node close the link; at most `LINK_PER_TURN` entries of a shard are taken per turn.
 
-use std::cell::Cell;
+mod conn;
+
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_uring::net::TcpStream;
 
+use self::conn::Conn;
 use super::outbox::Outbox;
 use super::{Hub, HubEvent, Input, LinkId, NodeAddr, Output};
-use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN, NODE_CONNECT_TIMEOUT, NODE_SEND_QUEUE};
-use crate::base::{Instant, ShardId, UnixTime};
+use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN, NODE_CONNECT_TIMEOUT, NODE_V2_TIMEOUT};
+use crate::base::{End, Instant, ShardId, UnixTime};
 use crate::link::{Doorbell, HubEnd, ShardReport, ToHub, ToShard};
 use crate::transport::tls;
 use crate::wire::Hash;
@@ -105,6 +110,7 @@ pub fn run<E: From<io::Error>>(
 ) -> Result<(), E> {
     let clock = Clock(std::time::Instant::now());
     let hub = make(clock.now(), unix_time())?;
+    let rng = StdRng::try_from_os_rng().map_err(io::Error::other)?;
     let result = tokio_uring::builder().start(async move {
         let (events, inbox) = mpsc::channel(EVENTS);
         watch_bell(&bell, events.clone())?;
@@ -112,6 +118,7 @@ pub fn run<E: From<io::Error>>(
         let listening = vec![false; shards.len()];
         let mut driver = Driver {
             hub,
+            rng,
             clock,
             shards,
             conns: BTreeMap::new(),
@@ -142,24 +149,21 @@ fn unix_time() -> UnixTime {
 }
 
 enum Event {
-    Connected(LinkId, Rc<TcpStream>),
+    /// Whether BIP324 is to be spoken, and the socket.
+    Connected(LinkId, bool, TcpStream),
     ConnectFailed(LinkId, String),
     Bytes(LinkId, Vec<u8>),
     Closed(LinkId, Option<String>),
+    /// `NODE_V2_TIMEOUT` has passed since the connection.
+    OpenBy(LinkId),
     /// A shard or somebody with a drain handle has rung.
     Bell,
 }
 
-/// A connection to a node.
-struct Conn {
-    stream: Rc<TcpStream>,
-    send: mpsc::Sender<Bytes>,
-    /// Bytes given to the writer and not yet sent, at most `NODE_SEND_QUEUE`.
-    queued: Rc<Cell<usize>>,
-}
-
 struct Driver<'o> {
     hub: Hub,
+    /// For keys: a CSPRNG seeded by the system.
+    rng: StdRng,
     clock: Clock,
     shards: Vec<(HubEnd, Outbox)>,
     conns: BTreeMap<LinkId, Conn>,
@@ -250,24 +254,17 @@ impl Driver<'_> {
     }
 
     fn take_event(&mut self, event: Event) {
-        let (now, unix) = (self.clock.now(), unix_time());
         match event {
             Event::Bell => {}
-            Event::Connected(link, stream) => {
-                self.open(link, stream);
-                self.hub.handle(now, unix, Input::Connected { link });
+            Event::Connected(link, v2, stream) => self.open(link, v2, stream),
+            Event::ConnectFailed(link, error) => self.tell(Input::ConnectFailed { link, error }),
+            Event::Bytes(link, data) => self.received(link, data),
+            Event::Closed(link, error) => self.closed(link, error),
+            Event::OpenBy(link) => {
+                if self.conns.get(&link).is_some_and(|conn| !conn.is_open()) {
+                    self.closed(link, Some("BIP324: the handshake takes too long".to_owned()));
+                }
             }
-            Event::ConnectFailed(link, error) => {
-                self.hub.handle(now, unix, Input::ConnectFailed { link, error });
-            }
-            Event::Bytes(link, data) if self.conns.contains_key(&link) => {
-                self.hub.handle(now, unix, Input::Bytes { link, data: &data });
-            }
-            Event::Closed(link, error) if self.conns.remove(&link).is_some() => {
-                self.hub.handle(now, unix, Input::Closed { link, error });
-            }
-            // The link was closed by us meanwhile.
-            Event::Bytes(..) | Event::Closed(..) => {}
         }
         self.put_out();
     }
@@ -304,16 +301,11 @@ impl Driver<'_> {
     fn put_out(&mut self) {
         while let Some(output) = self.hub.next_output() {
             match output {
-                Output::Connect { link, node } => {
-                    tokio_uring::spawn(connect(link, node, self.events.clone()));
+                Output::Connect { link, node, v2 } => {
+                    tokio_uring::spawn(connect(link, node, v2, self.events.clone()));
                 }
                 Output::Send { link, bytes } => self.send(link, bytes),
-                Output::Close { link } => {
-                    if let Some(conn) = self.conns.remove(&link) {
-                        // The reader ends with this; an error means that it has ended already.
-                        let _ = conn.stream.shutdown(std::net::Shutdown::Both);
-                    }
-                }
+                Output::Close { link } => drop(self.conns.remove(&link)),
                 Output::ToShard { shard, entry } => {
                     if let Some((_, outbox)) = self.shards.get_mut(usize::from(shard.0)) {
                         outbox.push(entry);
@@ -330,24 +322,58 @@ impl Driver<'_> {
         }
     }
 
-    fn send(&mut self, link: LinkId, bytes: Bytes) {
-        let Some(conn) = self.conns.get(&link) else { return };
-        let queued = conn.queued.get() + bytes.len();
-        conn.queued.set(queued);
-        if queued > NODE_SEND_QUEUE || conn.send.try_send(bytes).is_err() {
-            let _ = conn.stream.shutdown(std::net::Shutdown::Both);
+    fn send(&mut self, link: LinkId, frames: Bytes) {
+        let Some(conn) = self.conns.get_mut(&link) else { return };
+        if conn.send(frames).is_err() {
             self.conns.remove(&link);
             let error = Some("the node takes nothing of what is sent".to_owned());
-            self.hub.handle(self.clock.now(), unix_time(), Input::Closed { link, error });
+            self.tell(Input::Closed { link, error });
         }
     }
 
-    fn open(&mut self, link: LinkId, stream: Rc<TcpStream>) {
-        let (send, outgoing) = mpsc::channel(SENDS);
-        let queued = Rc::new(Cell::new(0));
-        tokio_uring::spawn(read(link, stream.clone(), self.events.clone()));
-        tokio_uring::spawn(write(stream.clone(), outgoing, queued.clone()));
-        self.conns.insert(link, Conn { stream, send, queued });
+    fn tell(&mut self, input: Input<'_>) {
+        self.hub.handle(self.clock.now(), unix_time(), input);
+    }
+
+    /// A connection is there; in v1 it is open with that.
+    fn open(&mut self, link: LinkId, v2: bool, stream: TcpStream) {
+        let conn = Conn::open(link, stream, v2, self.hub.magic(), &mut self.rng, self.events.clone());
+        self.conns.insert(link, conn);
+        if !v2 {
+            self.tell(Input::Connected { link, v2: None });
+        }
+    }
+
+    fn received(&mut self, link: LinkId, data: Vec<u8>) {
+        // Otherwise the link was closed by us meanwhile.
+        let Some(conn) = self.conns.get_mut(&link) else { return };
+        let was_open = conn.is_open();
+        let (plain, result) = conn.received(data);
+        if !was_open && conn.is_open() {
+            let v2 = conn.session_id();
+            self.tell(Input::Connected { link, v2 });
+        }
+        if !plain.is_empty() {
+            self.tell(Input::Bytes { link, data: &plain });
+        }
+        if let Err(end) = result {
+            self.conns.remove(&link);
+            self.tell(match end {
+                // A node of v1 that speaks first.
+                End::WrongMagic if !was_open => Input::NotV2 { link },
+                _ => Input::Closed { link, error: Some(format!("BIP324: {end}")) },
+            });
+        }
+    }
+
+    /// The connection has ended, or its handshake takes too long.
+    fn closed(&mut self, link: LinkId, error: Option<String>) {
+        let Some(conn) = self.conns.remove(&link) else { return };
+        self.tell(match conn.awaits_key() {
+            // A node of v1 meets bytes that are no message and closes or resets.
+            true => Input::NotV2 { link },
+            false => Input::Closed { link, error },
+        });
     }
 
     fn report(&mut self, now: Instant) {
@@ -391,22 +417,27 @@ fn watch_bell(bell: &Doorbell, events: mpsc::Sender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-async fn connect(link: LinkId, node: NodeAddr, events: mpsc::Sender<Event>) {
+async fn connect(link: LinkId, node: NodeAddr, v2: bool, events: mpsc::Sender<Event>) {
     let event = match tokio::time::timeout(NODE_CONNECT_TIMEOUT, connect_any(&node)).await {
-        Ok(Ok(stream)) => Event::Connected(link, Rc::new(stream)),
+        Ok(Ok(stream)) => Event::Connected(link, v2, stream),
         Ok(Err(error)) => Event::ConnectFailed(link, error.to_string()),
         Err(_) => {
             Event::ConnectFailed(link, format!("no answer within {} s", NODE_CONNECT_TIMEOUT.as_secs()))
         }
     };
+    let opens = v2 && matches!(event, Event::Connected(..));
     let _ = events.send(event).await;
+    if opens {
+        tokio::time::sleep(NODE_V2_TIMEOUT).await;
+        let _ = events.send(Event::OpenBy(link)).await;
+    }
 }
 
 /// Tries every address the name has.
 async fn connect_any(node: &NodeAddr) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = match node.0.parse() {
+    let addresses: Vec<SocketAddr> = match node.host_port().parse() {
         Ok(address) => vec![address],
-        Err(_) => tokio::net::lookup_host(&node.0).await?.collect(),
+        Err(_) => tokio::net::lookup_host(node.host_port()).await?.collect(),
     };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
@@ -420,33 +451,4 @@ async fn connect_any(node: &NodeAddr) -> io::Result<TcpStream> {
         }
     }
     Err(last)
-}
-
-async fn read(link: LinkId, stream: Rc<TcpStream>, events: mpsc::Sender<Event>) {
-    let end = loop {
-        let (result, mut data) = stream.read(Vec::with_capacity(READ_BYTES)).await;
-        match result {
-            Ok(0) => break None,
-            Ok(n) => {
-                data.truncate(n);
-                if events.send(Event::Bytes(link, data)).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => break Some(error.to_string()),
-        }
-    };
-    let _ = events.send(Event::Closed(link, end)).await;
-}
-
-async fn write(stream: Rc<TcpStream>, mut outgoing: mpsc::Receiver<Bytes>, queued: Rc<Cell<usize>>) {
-    while let Some(bytes) = outgoing.recv().await {
-        let len = bytes.len();
-        let (result, _) = stream.write_all(Vec::from(bytes)).await;
-        queued.set(queued.get().saturating_sub(len));
-        if result.is_err() {
-            // The reader sees it, too, and says why.
-            return;
-        }
-    }
 }

@@ -17,4 +17,4 @@ pub mod session;
 pub mod store;
 pub mod submissions;
 
-pub use brain::{Hub, HubConfig, HubCounters, HubEvent, Input, LinkId, NodeAddr, Output};
+pub use brain::{Hub, HubConfig, HubCounters, HubEvent, Input, LinkId, NodeAddr, Output, Speak};

@@ -13,7 +13,7 @@ use super::LONGEST_SLEEP;
 use super::active::Active;
 use super::counters::Counters;
 use super::pool::Pool;
-use super::shake::{HandshakeLimits, Shaking};
+use super::shake::{HandshakeLimits, HandshakesInProgress, Shaking};
 use super::table::Table;
 use super::wheel::Wheel;
 use crate::admission::Admission;
@@ -261,6 +261,11 @@ impl Core {
         self.pool.out()
     }
 
+    /// Transport handshakes in progress, for tests.
+    pub fn transport_handshakes(&self) -> HandshakesInProgress {
+        self.shaking.in_progress()
+    }
+
     /// The parts of a turn behind the completions.
     pub(super) fn run(&mut self, kernel: KernelCounters) {
         self.read_mail();
@@ -420,7 +425,8 @@ impl Core {
         }
         // What is queued in the socket of a client that takes nothing would hold kernel memory for minutes.
         let reset = client.is(Flags::SENDING) || client.is(Flags::MID_MESSAGE);
-        if !reset && end.side() != Side::Left {
+        // Behind a send that failed nothing can be opened any more.
+        if !reset && end.side() != Side::Left && end != End::SendError {
             self.say_goodbye(id, &mut client);
         }
         self.ops.push(Op::Close { client: id, conn: client.conn, reset });

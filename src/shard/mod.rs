@@ -43,7 +43,7 @@ use crate::link::ShardEnd;
 
 use self::core::Core;
 pub use self::core::{ListenerKind, ShardConfig, client_sizes};
-pub use self::shake::HandshakeLimits;
+pub use self::shake::{HandshakeLimits, HandshakesInProgress};
 
 /// A shard on a kernel.
 #[derive(Debug)]

@@ -106,6 +106,17 @@ fn burst(rate: u32) -> u64 {
     (u64::from(rate) * 100).max(1_000)
 }
 
+/// How many transport handshakes there are now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HandshakesInProgress {
+    /// TLS: from the connection on.
+    pub tls: u32,
+    /// BIP324: from the first byte on.
+    pub v2: u32,
+    /// True exactly while TLS listeners accept nobody.
+    pub held: bool,
+}
+
 /// The handshakes of a shard.
 #[derive(Debug)]
 pub(super) struct Shaking {
@@ -159,6 +170,10 @@ impl Shaking {
             Channel::V2Fresh | Channel::V2Shaking(_) => self.v2_open -= 1,
             Channel::Fresh | Channel::Plain | Channel::Tls(_) | Channel::V2(_) => {}
         }
+    }
+
+    pub(super) fn in_progress(&self) -> HandshakesInProgress {
+        HandshakesInProgress { tls: self.tls_open, v2: self.v2_open, held: self.held }
     }
 
     /// A client has come to a TLS listener.

@@ -1,6 +1,6 @@
 //! The tasks of a host: one accepts, one per connection reads and writes.
 //!
-//! They know nothing of the protocol: bytes in, whole messages out, and how many of them have left.
+//! They know nothing of the protocol beyond its transports: v1 frames in, whole messages out, and how many of them have left.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 
+use super::transport::Shared;
 use crate::stub::PeerId;
+use crate::wire::Magic;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -82,16 +84,24 @@ pub(super) async fn serve(
     outgoing: mpsc::Receiver<Bytes>,
     events: mpsc::Sender<Event>,
     flow: Arc<Flow>,
+    magic: Magic,
 ) {
     let (reader, writer) = stream.into_split();
+    let wire = Shared::accept(magic);
     let stalled = tokio::select! {
-        stalled = write(id, writer, outgoing, &events) => stalled,
-        () = read(id, reader, &events, &flow) => false,
+        stalled = write(id, writer, outgoing, &events, &wire) => stalled,
+        () = read(id, reader, &events, &flow, &wire) => false,
     };
     let _ = events.send(Event::Closed { id, stalled }).await;
 }
 
-async fn read(id: PeerId, mut reader: OwnedReadHalf, events: &mpsc::Sender<Event>, flow: &Flow) {
+async fn read(
+    id: PeerId,
+    mut reader: OwnedReadHalf,
+    events: &mpsc::Sender<Event>,
+    flow: &Flow,
+    wire: &Shared,
+) {
     loop {
         flow.wait().await;
         // Taken when there is something to read: an idle peer costs no buffer.
@@ -104,7 +114,11 @@ async fn read(id: PeerId, mut reader: OwnedReadHalf, events: &mpsc::Sender<Event
             _ => return,
         }
         buffer.shrink_to_fit();
-        if events.send(Event::Received(id, buffer)).await.is_err() {
+        let Ok(frames) = wire.received(buffer) else { return };
+        if frames.is_empty() {
+            continue;
+        }
+        if events.send(Event::Received(id, frames)).await.is_err() {
             return;
         }
     }
@@ -116,10 +130,18 @@ async fn write(
     mut writer: OwnedWriteHalf,
     mut outgoing: mpsc::Receiver<Bytes>,
     events: &mpsc::Sender<Event>,
+    wire: &Shared,
 ) -> bool {
     let mut batch = Vec::new();
     let mut gathered = Vec::new();
-    while outgoing.recv_many(&mut batch, BATCH).await > 0 {
+    loop {
+        let taken = tokio::select! {
+            taken = outgoing.recv_many(&mut batch, BATCH) => Some(taken),
+            () = wire.speaks() => None,
+        };
+        if taken == Some(0) {
+            return false;
+        }
         let mut messages = 0;
         for bytes in batch.drain(..) {
             messages += 1;
@@ -129,7 +151,7 @@ async fn write(
             }
             let earlier = std::mem::take(&mut gathered);
             for part in [&earlier[..], &bytes] {
-                if let Err(stalled) = put(&mut writer, part).await {
+                if let Err(stalled) = say(&mut writer, wire, part).await {
                     return stalled;
                 }
             }
@@ -140,14 +162,21 @@ async fn write(
             }
         }
         let rest = std::mem::take(&mut gathered);
-        if let Err(stalled) = put(&mut writer, &rest).await {
+        if let Err(stalled) = say(&mut writer, wire, &rest).await {
             return stalled;
         }
-        if events.send(Event::Sent { id, messages, bytes: rest.len() }).await.is_err() {
+        if messages > 0 && events.send(Event::Sent { id, messages, bytes: rest.len() }).await.is_err() {
             return false;
         }
     }
-    false
+}
+
+/// Writes frames in the connection's transport; what the transport has to say by itself goes first.
+async fn say(writer: &mut OwnedWriteHalf, wire: &Shared, frames: &[u8]) -> Result<(), bool> {
+    match wire.is_plain() {
+        true => put(writer, frames).await,
+        false => put(writer, &wire.send(frames)).await,
+    }
 }
 
 /// Writes all, as long as the peer takes something from time to time. The error: true exactly when it did not.

@@ -2,7 +2,7 @@
 //!
 //! Purpose: accepts, reads, writes and keeps time for one [`StubNode`]. What the node does of its own accord (mining,
 //! transactions) is the owner's business: between two turns of [`StubHost`] it may do with the node what it likes, and
-//! `flush` says it to the peers. [`server`] runs a host on a thread of its own.
+//! `flush` says it to the peers. v1 and BIP324 are told apart by a connection's first bytes. [`server`] runs a host on a thread of its own.
 //!
 //! Bounded, and what happens at the bound:
 //! - peers: more are closed at once (`refused`);
@@ -13,6 +13,7 @@
 
 mod link;
 pub mod server;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,9 +27,10 @@ use tokio::task::JoinHandle;
 use self::link::{Event, Flow};
 use crate::base::Instant;
 use crate::stub::node::{Dropped, Output};
-use crate::stub::{PeerId, StubNode};
+use crate::stub::{MAGIC, PeerId, StubNode};
 
 pub use self::server::{Gone, StubServer, Work};
+pub use self::transport::Transport;
 
 /// Messages that may wait for a peer. The longest answer is to a `getdata` of 50,000 entries, and the window holds no more
 /// than as many again.
@@ -94,10 +96,11 @@ impl Drop for Connection {
 }
 
 impl StubHost {
-    /// A host without an address; it gives the node its window. `start`: `Instant(0)` of the node's clock.
+    /// A host without an address; it gives the node its window and lets it say that BIP324 is known. `start`: `Instant(0)` of the node's clock.
     pub fn new(mut node: StubNode, start: std::time::Instant, max_peers: usize) -> StubHost {
         let (events, inbox) = mpsc::channel(EVENTS);
         node.options_mut().window = WINDOW;
+        node.options_mut().v2 = true;
         StubHost {
             node,
             start,
@@ -223,7 +226,7 @@ impl StubHost {
                 self.next += 1;
                 let (queue, outgoing) = mpsc::channel(PEER_QUEUE);
                 let flow = Arc::new(Flow::default());
-                let serving = link::serve(id, stream, outgoing, self.events.clone(), flow.clone());
+                let serving = link::serve(id, stream, outgoing, self.events.clone(), flow.clone(), MAGIC);
                 self.peers.insert(id, Connection { queue, flow, task: tokio::spawn(serving) });
                 self.node.connected(now, id, address);
             }

@@ -10,6 +10,7 @@ use rand::RngCore;
 use super::{Kind, Role, Shake, tls, v2};
 use crate::base::End;
 use crate::base::limits::{HEADER_LEN, MAX_MESSAGE};
+use crate::wire::v2::to_v1;
 use crate::wire::{Framing, Magic};
 
 /// Most bytes of frames that wait for the handshake: one message of any length. One more ends the connection.
@@ -139,6 +140,30 @@ impl Pipe {
             self.send(&waiting, out);
         }
         Ok(())
+    }
+
+    /// As `received`, for those who know only v1: what is opened is v1 frames whatever the transport (see [`to_v1`]).
+    ///
+    /// # Errors
+    /// As `received`.
+    pub fn received_v1(
+        &mut self,
+        bytes: &mut [u8],
+        frames: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), End> {
+        if !matches!(self.state, State::V2(_) | State::V2Handshake(_) | State::Telling(_)) {
+            return self.received(bytes, frames, out);
+        }
+        let mut plain = Vec::new();
+        let result = self.received(bytes, &mut plain, out);
+        match self.state {
+            // It was v1 that the first bytes told.
+            State::Plain => frames.append(&mut plain),
+            // A session opens whole packets only, so nothing is left.
+            _ => drop(to_v1(self.magic, &plain, frames)),
+        }
+        result
     }
 
     /// Frames to be sent, which may be cut anywhere. Before the handshake is complete they wait.

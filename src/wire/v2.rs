@@ -1,6 +1,6 @@
 //! The contents of BIP324 packets: message types of one byte, or zero and a name.
 
-use super::{Command, Step};
+use super::{Command, Magic, Step};
 use crate::base::limits::MAX_MESSAGE;
 use crate::base::{End, Fault};
 
@@ -128,6 +128,23 @@ pub fn split(bytes: &[u8]) -> Step<'_> {
     Step::Message { command, payload, used }
 }
 
+/// Appends the messages of a stream of [`super::Framing::V2`] as v1 frames, for those who know only these. What v1 has no
+/// word for (an unknown number, contents that are too short) is left out. Returns the bytes read: those of whole messages.
+pub fn to_v1(magic: Magic, bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    let mut at = 0;
+    // Each step reads at least a length.
+    loop {
+        match split(&bytes[at..]) {
+            Step::Message { command, payload, used } => {
+                super::write::raw(out, magic, command.name(), payload);
+                at += used;
+            }
+            Step::Drop { used, .. } => at += used,
+            Step::Need(_) | Step::End(_) => return at,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +189,18 @@ mod tests {
         }
         let want = Step::Message { command: Command::new("version"), payload: b"abc", used: bytes.len() };
         assert_eq!(split(&bytes), want);
+    }
+
+    #[test]
+    fn a_stream_is_said_again_in_v1() {
+        let magic = [1, 2, 3, 4];
+        let bytes = [stream(&[18, 9]), stream(&[99]), stream(b"\0version\0\0\0\0\0abc")].concat();
+        let mut want = Vec::new();
+        super::super::write::raw(&mut want, magic, "ping", &[9]);
+        super::super::write::raw(&mut want, magic, "version", b"abc");
+        let mut out = Vec::new();
+        assert_eq!(to_v1(magic, &[&bytes[..], &[5, 0]].concat(), &mut out), bytes.len());
+        assert_eq!(out, want);
     }
 
     #[test]

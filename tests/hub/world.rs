@@ -13,7 +13,10 @@ use breakwater::hub::{Hub, HubConfig, HubEvent, Input, LinkId, NodeAddr, Output,
 use breakwater::link::{Answer, AskTx, Policy, ToHub, ToShard, Want, WantId};
 use breakwater::stub::node::{Options, Output as NodeOutput, PeerId, StubNode};
 use breakwater::stub::{MAGIC, StubChain};
+use breakwater::transport::Pipe;
 use breakwater::wire::{Hash, Services};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 
 use crate::disk::SimDisk;
 
@@ -45,6 +48,10 @@ pub struct World {
     pub chains: Vec<Option<StubChain>>,
     pub options: Options,
     links: BTreeMap<LinkId, usize>,
+    /// The transports of links in BIP324: the hub's end and the node's.
+    pipes: BTreeMap<LinkId, (Pipe, Pipe)>,
+    /// True exactly when the nodes know BIP324.
+    pub v2: bool,
     /// The oldest link of this node, its main one, carries no transactions to it any more.
     pub half_dead: Option<usize>,
     pub now: Instant,
@@ -58,6 +65,25 @@ pub struct World {
 
 pub fn node_addr(n: usize) -> NodeAddr {
     NodeAddr(format!("127.0.0.1:{}", 18_000 + n))
+}
+
+/// Which node an address names, whatever may be spoken with it.
+fn number(addr: &NodeAddr) -> usize {
+    (0..100).find(|n| node_addr(*n).host_port() == addr.host_port()).unwrap()
+}
+
+/// Both ends of an open connection.
+fn pipes(link: LinkId) -> (Pipe, Pipe) {
+    let mut rng = StdRng::seed_from_u64(link.0);
+    let (mut to_b, mut to_a, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+    let mut a = Pipe::v2(MAGIC, &mut rng, &mut to_b);
+    let mut b = Pipe::accept(MAGIC, &mut rng);
+    b.received(&mut to_b, &mut plain, &mut to_a).unwrap();
+    to_b.clear();
+    a.received(&mut to_a, &mut plain, &mut to_b).unwrap();
+    b.received(&mut to_b, &mut plain, &mut Vec::new()).unwrap();
+    assert!(a.is_open() && b.is_open() && plain.is_empty());
+    (a, b)
 }
 
 impl World {
@@ -84,6 +110,8 @@ impl World {
             chains: chains.into_iter().map(Some).collect(),
             options,
             links: BTreeMap::new(),
+            pipes: BTreeMap::new(),
+            v2: false,
             half_dead: None,
             now: Instant(1),
             shard: Shard::default(),
@@ -249,17 +277,31 @@ impl World {
     fn hub_output(&mut self, output: Output) {
         let now = self.now;
         match output {
-            Output::Connect { link, node } => {
-                let n = (0..self.nodes.len()).find(|n| node_addr(*n) == node).unwrap();
+            Output::Connect { link, v2: true, node } if !self.v2 && self.is_there(&node) => {
+                self.give(Input::NotV2 { link });
+            }
+            Output::Connect { link, node, v2 } => {
+                let n = number(&node);
                 let Some(stub) = &mut self.nodes[n] else {
                     return self.give(Input::ConnectFailed { link, error: "refused".into() });
                 };
                 stub.connected(now, PeerId(link.0), SocketAddr::from(([127, 0, 0, 1], 40_000)));
                 self.links.insert(link, n);
-                self.give(Input::Connected { link });
+                if v2 {
+                    self.pipes.insert(link, pipes(link));
+                }
+                let v2 = self.pipes.get(&link).and_then(|(pipe, _)| pipe.session_id().copied());
+                self.give(Input::Connected { link, v2 });
             }
             Output::Send { link, bytes } if self.is_swallowed(link, &bytes) => {}
             Output::Send { link, bytes } => {
+                let mut bytes = bytes.to_vec();
+                if let Some((ours, theirs)) = self.pipes.get_mut(&link) {
+                    let (mut wire, mut frames) = (Vec::new(), Vec::new());
+                    ours.send(&bytes, &mut wire);
+                    theirs.received_v1(&mut wire, &mut frames, &mut Vec::new()).unwrap();
+                    bytes = frames;
+                }
                 if let Some(node) = self.links.get(&link).and_then(|n| self.nodes[*n].as_mut()) {
                     node.received(now, PeerId(link.0), &bytes);
                 }
@@ -278,6 +320,10 @@ impl World {
         }
     }
 
+    fn is_there(&self, addr: &NodeAddr) -> bool {
+        self.nodes[number(addr)].is_some()
+    }
+
     fn is_swallowed(&self, link: LinkId, bytes: &[u8]) -> bool {
         let main = self.links.iter().find(|(_, n)| Some(**n) == self.half_dead).map(|(link, _)| *link);
         main == Some(link) && matches!(&bytes[4..7], b"inv" | b"tx\0")
@@ -286,6 +332,13 @@ impl World {
     fn node_output(&mut self, output: NodeOutput) {
         match output {
             NodeOutput::Send(peer, bytes) => {
+                let mut bytes = bytes.to_vec();
+                if let Some((ours, theirs)) = self.pipes.get_mut(&LinkId(peer.0)) {
+                    let (mut wire, mut plain) = (Vec::new(), Vec::new());
+                    theirs.send(&bytes, &mut wire);
+                    ours.received(&mut wire, &mut plain, &mut Vec::new()).unwrap();
+                    bytes = plain;
+                }
                 // In two pieces, so that messages are put together.
                 let (a, b) = bytes.split_at(bytes.len() / 3);
                 for data in [a, b].into_iter().filter(|data| !data.is_empty()) {

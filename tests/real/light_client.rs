@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bip157::chain::ChainState;
 use bip157::chain::checkpoints::HashCheckpoint;
-use bip157::{Builder, Client, Event, IndexedFilter, Network, Requester, TrustedPeer};
+use bip157::{Builder, Client, Event, IndexedFilter, Network, Requester, ServiceFlags, TrustedPeer};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, ScriptBuf, Transaction, WPubkeyHash};
 use tokio::runtime::Runtime;
@@ -67,11 +67,22 @@ pub struct LightClient {
 impl LightClient {
     /// A client that knows nothing but the genesis block and one peer. It ends when it loses that peer.
     pub fn start(peer: SocketAddr) -> LightClient {
+        LightClient::start_with(TrustedPeer::from_socket_addr(peer))
+    }
+
+    /// The same over BIP324: the crate speaks it with peers that are said to know it, and with them nothing else.
+    pub fn start_v2(peer: SocketAddr) -> LightClient {
+        let mut peer = TrustedPeer::from_socket_addr(peer);
+        peer.set_services(ServiceFlags::P2P_V2);
+        LightClient::start_with(peer)
+    }
+
+    fn start_with(peer: TrustedPeer) -> LightClient {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("runtime");
         let (node, client) = Builder::new(Network::Regtest)
             .chain_state(ChainState::Checkpoint(HashCheckpoint::from_genesis(Network::Regtest)))
-            .add_peer(TrustedPeer::from_socket_addr(peer))
+            .add_peer(peer)
             .whitelist_only()
             .fetch_witness_data()
             .build();

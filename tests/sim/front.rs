@@ -1,9 +1,10 @@
-//! The clients in front: stub clients of all kinds that come, misbehave on the network, leave and come back.
+//! The clients in front: stub clients of all kinds and transports that come, misbehave on the network, leave and come back.
 //!
 //! All of them are honest in what they say (bad input has tests of its own), so the relay has no reason to end one for
 //! a broken rule. A witness reads along on each connection.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bitcoin::Transaction;
@@ -20,6 +21,7 @@ use rand::{Rng, SeedableRng};
 use super::kernel::SharedNet;
 use super::net::{News, To};
 use super::pipe::TcpId;
+use super::transport::{Over, Speaks, TlsClients, Transport};
 use super::truth::{Truth, short};
 use super::witness::Witness;
 
@@ -31,6 +33,9 @@ const RETURN: Duration = Duration::from_secs(5);
 struct Guest {
     stub: Client,
     witness: Witness,
+    speaks: Speaks,
+    /// Of this connection, once it stands.
+    transport: Transport,
     tcp: Option<TcpId>,
     /// True exactly when `start` was called on this connection.
     connected: bool,
@@ -48,6 +53,7 @@ struct Guest {
 pub struct Front {
     net: SharedNet,
     rng: SmallRng,
+    tls: Rc<TlsClients>,
     guests: BTreeMap<u64, Guest>,
     next: u64,
     /// Connections that ended without the client's doing.
@@ -60,9 +66,9 @@ pub struct Front {
 
 impl Front {
     /// No clients yet.
-    pub fn new(net: SharedNet, seed: u64) -> Front {
+    pub fn new(net: SharedNet, seed: u64, tls: Rc<TlsClients>) -> Front {
         let rng = SmallRng::seed_from_u64(seed ^ 0x6775_6573);
-        Front { net, rng, guests: BTreeMap::new(), next: 0, cut: 0, tx_invs: 0, block_news: 0 }
+        Front { net, rng, tls, guests: BTreeMap::new(), next: 0, cut: 0, tx_invs: 0, block_news: 0 }
     }
 
     /// Number of clients, connected or coming back.
@@ -86,6 +92,8 @@ impl Front {
         let guest = Guest {
             stub,
             witness: Witness::default(),
+            speaks: Speaks::any(&mut self.rng),
+            transport: Transport::Plain,
             tcp: None,
             connected: false,
             reading: true,
@@ -101,11 +109,14 @@ impl Front {
         let peer =
             ([127, 0, self.rng.random_range(0..4), self.rng.random_range(1..250)], 10_000 + actor as u16)
                 .into();
-        let tcp = self.net.borrow_mut().connect(actor, To::Listener(ListenerId(0)), peer);
         let guest = self.guests.get_mut(&actor).expect("a client of ours");
-        self.net
-            .borrow_mut()
-            .note(format_args!("client {actor} {:?} connects = net {tcp}", guest.stub.kind()));
+        let to = To::Listener(ListenerId(guest.speaks.listener()));
+        let tcp = self.net.borrow_mut().connect(actor, to, peer);
+        self.net.borrow_mut().note(format_args!(
+            "client {actor} {:?} {:?} connects = net {tcp}",
+            guest.stub.kind(),
+            guest.speaks
+        ));
         (guest.tcp, guest.connected, guest.back_at, guest.reading) = (Some(tcp), false, None, true);
         guest.witness = Witness::default();
     }
@@ -119,6 +130,7 @@ impl Front {
     pub fn leave(&mut self) {
         let Some(actor) = self.any() else { return };
         let reset = self.rng.random_bool(0.3);
+        self.say_goodbye(actor);
         self.hang_up(actor, reset);
         self.guests.remove(&actor);
     }
@@ -126,8 +138,21 @@ impl Front {
     /// Some client closes its way out only; the relay takes that for the end.
     pub fn half_close(&mut self) {
         let Some(actor) = self.any() else { return };
+        self.say_goodbye(actor);
         if let Some(tcp) = self.guests[&actor].tcp {
             self.net.borrow_mut().half_close(tcp, actor);
+        }
+    }
+
+    /// Who closes may say so before, in TLS.
+    fn say_goodbye(&mut self, actor: u64) {
+        let polite = self.rng.random_bool(0.5);
+        let guest = self.guests.get_mut(&actor).expect("a client of ours");
+        // While keys are not agreed upon an alert is in the clear, and no goodbye but a broken rule.
+        if let Some(tcp) = guest.tcp.filter(|_| polite && guest.connected && guest.transport.is_open()) {
+            let mut out = Vec::new();
+            guest.transport.close(&mut out);
+            self.net.borrow_mut().send(tcp, actor, &out);
         }
     }
 
@@ -173,13 +198,17 @@ impl Front {
 
     fn say(&mut self, actor: u64, out: &[u8]) {
         let Some(guest) = self.guests.get_mut(&actor) else { return };
+        // What a wallet would say on a connection that does not stand yet it says again once it does.
         if let Some(tcp) = guest.tcp
+            && guest.connected
             && !out.is_empty()
         {
             guest.witness.sent(out);
             let said = guest.witness.take_log();
             self.net.borrow_mut().note(format_args!("client {actor} > {said}"));
-            self.net.borrow_mut().send(tcp, actor, out);
+            let mut sealed = Vec::new();
+            guest.transport.seal(out, &mut sealed);
+            self.net.borrow_mut().send(tcp, actor, &sealed);
         }
     }
 
@@ -229,11 +258,22 @@ impl Front {
         match news {
             News::Connected => {
                 guest.connected = true;
+                let mut first = Vec::new();
+                guest.transport = Transport::new(guest.speaks, &self.tls, &mut self.rng, &mut first);
+                self.net.borrow_mut().send(tcp, actor, &first);
                 guest.stub.start(now, &mut out);
             }
             News::Bytes(bytes) => {
-                let kind = guest.stub.kind();
-                let complain = |why: String| format!("client {actor} {kind:?} on net {tcp}: {why}");
+                let (kind, speaks) = (guest.stub.kind(), guest.speaks);
+                let complain = |why: String| format!("client {actor} {kind:?} {speaks:?} on net {tcp}: {why}");
+                let (mut plain, mut reply) = (Vec::new(), Vec::new());
+                match guest.transport.open(bytes, &mut plain, &mut reply) {
+                    // The end of the stream follows.
+                    Ok(()) | Err(Over::Closed) => {}
+                    Err(over) => return Err(complain(format!("its transport: {over:?}"))),
+                }
+                self.net.borrow_mut().send(tcp, actor, &reply);
+                let bytes = plain;
                 let good = guest.witness.got(&bytes, truth);
                 let heard = guest.witness.take_log();
                 if !heard.is_empty() {

@@ -45,7 +45,7 @@ impl Kernel for SimKernel {
         if let Op::Recycle(buffer) = &op {
             assert!(self.held.remove(&buffer.0).is_some(), "recycled a buffer not held: {buffer:?}");
         }
-        self.net.borrow_mut().ports[self.port].staged.push_back(op);
+        self.net.borrow_mut().stage(self.port, op);
     }
 
     fn wait(&mut self, until: Instant, dones: &mut Vec<Done>) {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use breakwater::base::{Instant, UnixTime};
@@ -18,6 +19,7 @@ use super::faults::Faults;
 use super::pipe::{Cut, Owner, Segment, Tcp, TcpEnd, TcpId};
 use super::port::Port;
 use super::trace::Trace;
+use super::transport::Clock;
 
 /// What an actor hears of one of its connections.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,6 +64,7 @@ pub(super) enum Event {
 pub struct Net {
     pub(super) now: Instant,
     unix_at_zero: UnixTime,
+    clock: Arc<Clock>,
     pub(super) rng: SmallRng,
     /// What may go wrong.
     pub faults: Faults,
@@ -79,9 +82,10 @@ pub struct Net {
 impl Net {
     /// A network in which `unix` is the time of day at the beginning.
     pub fn new(seed: u64, unix: UnixTime, faults: Faults, print: bool) -> Net {
-        Net {
+        let mut net = Net {
             now: Instant(1_000_000_000),
             unix_at_zero: unix,
+            clock: Arc::default(),
             rng: SmallRng::seed_from_u64(seed),
             faults,
             ports: Vec::new(),
@@ -92,7 +96,9 @@ impl Net {
             next_tcp: 0,
             news: VecDeque::new(),
             trace: Trace::new(print),
-        }
+        };
+        net.advance(net.now);
+        net
     }
 
     /// The time.
@@ -103,6 +109,16 @@ impl Net {
     /// The time of day.
     pub fn unix(&self) -> UnixTime {
         self.unix_at_zero + self.now.0 / 1_000_000_000
+    }
+
+    /// The same, for those who may ask at any time.
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+
+    fn advance(&mut self, to: Instant) {
+        self.now = self.now.max(to);
+        self.clock.set(self.unix());
     }
 
     /// Adds a line to the trace.
@@ -128,10 +144,10 @@ impl Net {
                 break;
             }
             let event = entry.remove();
-            self.now = self.now.max(at);
+            self.advance(at);
             self.happen(event);
         }
-        self.now = self.now.max(to);
+        self.advance(to);
     }
 
     /// The next thing an actor should hear.

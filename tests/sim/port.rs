@@ -65,6 +65,10 @@ pub struct Port {
     pub(super) rung: bool,
     pub(super) backlog: VecDeque<(TcpId, ListenerId)>,
     listening: BTreeSet<u8>,
+    /// Listeners whose newcomers wait.
+    held: BTreeSet<u8>,
+    /// Connections whose `Close` the shard has asked for since they were last taken.
+    pub(super) closing: Vec<TcpId>,
     paused_until: Instant,
     conns: BTreeMap<u32, Slot>,
     free_buffers: BTreeSet<u16>,
@@ -77,6 +81,11 @@ impl Port {
     /// True exactly when it is in the listening group.
     pub fn listens(&self, listener: ListenerId) -> bool {
         self.listening.contains(&listener.0)
+    }
+
+    /// True exactly when newcomers of a listener wait until the shard listens again.
+    pub fn holds(&self, listener: ListenerId) -> bool {
+        self.held.contains(&listener.0)
     }
 
     /// Receive buffers neither free nor recycled yet.
@@ -113,6 +122,8 @@ impl Net {
             rung: false,
             backlog: VecDeque::new(),
             listening: BTreeSet::new(),
+            held: BTreeSet::new(),
+            closing: Vec::new(),
             paused_until: Instant(0),
             conns: BTreeMap::new(),
             free_buffers: (0..buffers).collect(),
@@ -155,6 +166,7 @@ impl Net {
         dead.staged.clear();
         dead.pending.clear();
         dead.listening.clear();
+        dead.held.clear();
         dead.conns.clear();
         dead.starving.clear();
         dead.until = Instant::FAR;
@@ -176,6 +188,20 @@ impl Net {
         self.ports[port].pending.insert(key, pending);
     }
 
+    /// The shard asks for something; the kernel hears of it with the next `wait`.
+    pub(super) fn stage(&mut self, port: usize, op: Op) {
+        if let Op::Close { conn, .. } = &op {
+            let tcp = self.slot(port, conn.0, "close").tcp;
+            self.ports[port].closing.push(tcp);
+        }
+        self.ports[port].staged.push_back(op);
+    }
+
+    /// Connections whose end the shard has asked for since the last call, in order.
+    pub fn take_closing(&mut self, port: usize) -> Vec<TcpId> {
+        std::mem::take(&mut self.ports[port].closing)
+    }
+
     /// Hands the kernel what the shard has queued.
     pub fn submit_staged(&mut self, port: usize) {
         while let Some(op) = self.ports[port].staged.pop_front() {
@@ -189,15 +215,23 @@ impl Net {
             Op::Listen(listener) => {
                 self.note(format_args!("k{port} listen {}", listener.0));
                 self.ports[port].listening.insert(listener.0);
+                self.ports[port].held.remove(&listener.0);
                 self.after(Duration::ZERO, Event::Accept { port });
             }
             Op::Hold(listener) => {
                 self.note(format_args!("k{port} hold {}", listener.0));
-                self.ports[port].listening.remove(&listener.0);
+                // One may have been taken already when the accepts under way are called back.
+                if self.rng.random_bool(0.3) {
+                    self.accept_one(port, listener);
+                }
+                self.ports[port].held.insert(listener.0);
             }
             Op::StopListening(listener) => {
                 self.note(format_args!("k{port} stop listening {}", listener.0));
+                // Who is in the queue is taken before the socket closes, held or not.
                 self.ports[port].listening.remove(&listener.0);
+                self.ports[port].held.remove(&listener.0);
+                self.after(Duration::ZERO, Event::Accept { port });
             }
             Op::Recycle(buffer) => {
                 let new = self.ports[port].free_buffers.insert(buffer.0);
@@ -346,29 +380,39 @@ impl Net {
     }
 
     pub(super) fn accept(&mut self, port: usize) {
-        while let Some(&(tcp, listener)) = self.ports[port].backlog.front() {
-            if self.ports[port].paused_until > self.now {
+        while self.ports[port].paused_until <= self.now {
+            let first = |p: &Port| p.backlog.iter().map(|(_, listener)| *listener).find(|l| !p.holds(*l));
+            let Some(listener) = first(&self.ports[port]) else { return };
+            if !self.accept_one(port, listener) {
                 return;
             }
-            let full = self.ports[port].conns.len() >= self.faults.table as usize;
-            if full || self.chance(self.faults.accept) {
-                let errno = if full { ENFILE } else { EMFILE };
-                self.note(format_args!("k{port} accept fails {errno}"));
-                self.ports[port].counters.accept_errors += 1;
-                self.ports[port].paused_until = self.now + ACCEPT_PAUSE;
-                self.after(ACCEPT_PAUSE, Event::Accept { port });
-                return self.complete(port, Pending::Done(Done::AcceptFailed { listener, errno }));
-            }
-            self.ports[port].backlog.pop_front();
-            let Some(entry) = self.tcps.get_mut(&tcp) else { continue };
-            let peer = entry.peer;
-            let conns = &mut self.ports[port].conns;
-            let conn = (0..).find(|n| !conns.contains_key(n)).unwrap_or(u32::MAX);
-            conns.insert(conn, Slot { tcp, receive: None, send: None });
-            entry.ends[1].owner = Owner::Port(port, conn);
-            self.note(format_args!("k{port} accept {conn} = net {tcp} from {peer}"));
-            self.complete(port, Pending::Done(Done::Accepted { listener, conn: Conn(conn), peer }));
         }
+    }
+
+    /// Takes the first newcomer of a listener; false when there is none, or when that failed.
+    fn accept_one(&mut self, port: usize, listener: ListenerId) -> bool {
+        let queue = &self.ports[port].backlog;
+        let Some(place) = queue.iter().position(|(_, l)| *l == listener) else { return false };
+        let full = self.ports[port].conns.len() >= self.faults.table as usize;
+        if full || self.chance(self.faults.accept) {
+            let errno = if full { ENFILE } else { EMFILE };
+            self.note(format_args!("k{port} accept fails {errno}"));
+            self.ports[port].counters.accept_errors += 1;
+            self.ports[port].paused_until = self.now + ACCEPT_PAUSE;
+            self.after(ACCEPT_PAUSE, Event::Accept { port });
+            self.complete(port, Pending::Done(Done::AcceptFailed { listener, errno }));
+            return false;
+        }
+        let Some((tcp, _)) = self.ports[port].backlog.remove(place) else { return false };
+        let Some(entry) = self.tcps.get_mut(&tcp) else { return true };
+        let peer = entry.peer;
+        let conns = &mut self.ports[port].conns;
+        let conn = (0..).find(|n| !conns.contains_key(n)).unwrap_or(u32::MAX);
+        conns.insert(conn, Slot { tcp, receive: None, send: None });
+        entry.ends[1].owner = Owner::Port(port, conn);
+        self.note(format_args!("k{port} accept {conn} = net {tcp} from {peer}"));
+        self.complete(port, Pending::Done(Done::Accepted { listener, conn: Conn(conn), peer }));
+        true
     }
 
     /// Moves what is due to `dones`, at most `most`; received bytes go to `held`.

@@ -5,6 +5,7 @@
 //! being due and running, so that the parts interleave differently in each run.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use breakwater::base::end::Side;
@@ -14,8 +15,10 @@ use breakwater::hub::outbox::Outbox;
 use breakwater::hub::store::{Keep, Store, StoreConfig};
 use breakwater::hub::{Hub, HubConfig, HubEvent, Input, LinkId, NodeAddr, Output};
 use breakwater::link::{self, Doorbell, HubEnd, ShardReport, ToHub, ToShard};
+use breakwater::io::ListenerId;
 use breakwater::shard::{HandshakeLimits, ListenerKind, Shard, ShardConfig};
 use breakwater::stub::MAGIC;
+use breakwater::transport::tls;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -25,7 +28,9 @@ use super::disk::SimDisk;
 use super::kernel::{SharedNet, SimKernel};
 use super::net::{News, To};
 use super::pipe::TcpId;
+use super::transport;
 use super::truth::{Truth, short};
+use super::verdict::Endings;
 
 /// The hub's actor.
 pub const HUB: u64 = 1_000_000;
@@ -51,6 +56,10 @@ pub struct Setup {
     pub max_clients: u32,
     /// Bytes of buffers per shard.
     pub buffer_budget: usize,
+    /// Transport handshakes of a shard.
+    pub handshakes: HandshakeLimits,
+    /// True exactly when tickets of TLS outlive the process.
+    pub fleet: bool,
 }
 
 /// A shard and when it runs.
@@ -60,6 +69,8 @@ struct Core {
     port: usize,
     end: HubEnd,
     outbox: Outbox,
+    /// Its counters of reasons after its last turn.
+    ends: Vec<u64>,
     run_at: Option<Instant>,
     ended: bool,
     report: ShardReport,
@@ -75,6 +86,9 @@ pub struct Relay {
     hub_bell: Doorbell,
     hub_run_at: Option<Instant>,
     cores: Vec<Core>,
+    tls: Arc<tls::Server>,
+    /// What has ended since `take_endings` was last called.
+    endings: Vec<Endings>,
     links: BTreeMap<LinkId, TcpId>,
     ears: BTreeMap<LinkId, Ear>,
     by_tcp: BTreeMap<TcpId, LinkId>,
@@ -92,7 +106,10 @@ pub struct Relay {
 impl Relay {
     /// Starts the process on a disk.
     pub fn start(net: SharedNet, disk: SimDisk, setup: Setup, seed: u64) -> Relay {
+        let tls = transport::server(net.borrow().clock(), setup.fleet, None);
         let mut relay = Relay {
+            tls,
+            endings: Vec::new(),
             net,
             disk,
             setup,
@@ -117,6 +134,7 @@ impl Relay {
 
     fn boot(&mut self) {
         self.starts += 1;
+        self.tls = transport::server(self.net.borrow().clock(), self.setup.fleet, None);
         let (now, unix) = self.now();
         let genesis = bitcoin::consensus::serialize(
             &bitcoin::constants::genesis_block(bitcoin::Network::Regtest).header,
@@ -151,10 +169,12 @@ impl Relay {
         self.hub = Some(Hub::new(config, store, opened, now, unix).expect("a chain of our network"));
         self.hub_bell = Doorbell::silent();
         self.ready = 0;
-        self.cores = (0..self.setup.shards).map(|id| self.core(ShardId(id), nonces)).collect();
+        let rng = &mut self.rng;
+        let secrets: Vec<[u8; 32]> = (0..self.setup.shards).map(|_| rng.random()).collect();
+        self.cores = (0..).zip(secrets).map(|(id, secret)| self.core(ShardId(id), nonces, secret)).collect();
     }
 
-    fn core(&self, id: ShardId, nonces: Nonces) -> Core {
+    fn core(&self, id: ShardId, nonces: Nonces, secret: [u8; 32]) -> Core {
         let bell = Doorbell::silent();
         let port = self.net.borrow_mut().add_port(bell.clone());
         let (end, shard_end) = link::pair(bell, self.hub_bell.clone()).expect("a link without descriptors");
@@ -164,11 +184,11 @@ impl Relay {
             magic: MAGIC,
             max_clients: self.setup.max_clients,
             max_per_address: 0,
-            listeners: vec![ListenerKind::Plain],
-            v2: false,
-            tls: None,
-            handshakes: HandshakeLimits::free(1_024),
-            secret: [7; 32],
+            listeners: vec![ListenerKind::Plain, ListenerKind::Tls],
+            v2: true,
+            tls: Some(self.tls.clone()),
+            handshakes: self.setup.handshakes,
+            secret,
             user_agent: "/breakwater:sim/".into(),
             tx_interval: Duration::from_millis(100),
             buffer_budget: self.setup.buffer_budget,
@@ -177,7 +197,8 @@ impl Relay {
         };
         let shard = Shard::new(config, SimKernel::new(self.net.clone(), port), shard_end);
         let report = ShardReport::default();
-        Core { shard, port, end, outbox: Outbox::new(), run_at: None, ended: false, report }
+        let ends = vec![0; End::ALL.len()];
+        Core { shard, port, end, outbox: Outbox::new(), ends, run_at: None, ended: false, report }
     }
 
     fn now(&self) -> (Instant, UnixTime) {
@@ -319,6 +340,15 @@ impl Relay {
                 self.net.borrow_mut().turn_begins(core.port);
                 core.ended = !core.shard.turn();
                 self.net.borrow_mut().turn_ends(core.port);
+                let closed = self.net.borrow_mut().take_closing(core.port);
+                let counted = &core.shard.core().counters().ends;
+                let new = |end: &&End| counted[**end as usize] - core.ends[**end as usize];
+                let ends: Vec<End> =
+                    End::ALL.iter().flat_map(|end| (0..new(&end)).map(move |_| *end)).collect();
+                core.ends.copy_from_slice(counted);
+                if !closed.is_empty() || !ends.is_empty() {
+                    self.endings.push(Endings { closed, ends });
+                }
                 if core.ended {
                     // Its thread ends, and with it the kernel's half: what was asked for is done, the rest is closed.
                     self.net.borrow_mut().submit_staged(core.port);
@@ -332,6 +362,21 @@ impl Relay {
             self.run_hub(truth)?;
         }
         self.end_of_drain(truth)
+    }
+
+    /// What has ended since the last call.
+    pub fn take_endings(&mut self) -> Vec<Endings> {
+        std::mem::take(&mut self.endings)
+    }
+
+    /// Another certificate from now on, as with SIGHUP.
+    pub fn reload(&mut self) {
+        self.note(format_args!("relay reloads its certificate"));
+        self.tls = transport::server(self.net.borrow().clock(), self.setup.fleet, Some(&self.tls));
+        for core in &mut self.cores {
+            core.outbox.push(ToShard::Tls(self.tls.clone()));
+            core.outbox.flush(&mut core.end);
+        }
     }
 
     /// Nobody runs for ever without time passing.
@@ -404,7 +449,7 @@ impl Relay {
         match news {
             News::Connected => {
                 self.connecting.remove(&link);
-                self.tell_hub(Input::Connected { link });
+                self.tell_hub(Input::Connected { link, v2: None });
             }
             News::Refused => {
                 self.connecting.remove(&link);
@@ -437,7 +482,9 @@ impl Relay {
     fn carry_out(&mut self, truth: &mut Truth) -> Result<(), String> {
         while let Some(output) = self.hub.as_mut().and_then(Hub::next_output) {
             match output {
-                Output::Connect { link, node } => self.connect(link, &node),
+                // The nodes of the simulator are of v1.
+                Output::Connect { link, v2: true, .. } => self.tell_hub(Input::NotV2 { link }),
+                Output::Connect { link, node, .. } => self.connect(link, &node),
                 Output::Send { link, bytes } => {
                     if let Some(tcp) = self.links.get(&link) {
                         if let Some(ear) = self.ears.get_mut(&link) {
@@ -514,16 +561,39 @@ impl Relay {
                     core.shard.core().clients()
                 ));
             }
-            for end in End::ALL {
-                let count = core.shard.core().counters().ends[*end as usize];
-                // A client may be ahead of a relay that has lost power, and ask for what that has not heard of again yet.
-                let ahead = *end == End::BadFilterRequest && self.starts > 1;
-                if count > 0 && end.side() == Side::Peer && !ahead {
-                    return Err(format!("shard {index} ended {count} honest clients for {end}"));
+            let shaking = core.shard.core().transport_handshakes();
+            if shaking != Default::default() {
+                return Err(format!("shard {index} idle has {shaking:?}"));
+            }
+            let port = self.net.borrow();
+            for listener in [ListenerId(0), ListenerId(1)] {
+                if port.port(core.port).holds(listener) {
+                    return Err(format!("shard {index} idle holds {listener:?}"));
                 }
             }
         }
         Ok(())
+    }
+
+    /// TLS sessions, full and resumed, and sessions of BIP324 since the process started.
+    pub fn sessions(&self) -> [u64; 3] {
+        let counters = |core: &Core| {
+            let c = core.shard.core().counters();
+            [c.tls_full, c.tls_resumed, c.v2_sessions]
+        };
+        self.cores.iter().map(counters).fold([0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]])
+    }
+
+    /// Times TLS listeners were held since the process started.
+    pub fn held(&self) -> u64 {
+        self.cores.iter().map(|core| core.shard.core().counters().tls_held).sum()
+    }
+
+    /// True exactly when a client that keeps all rules may be ended for this.
+    pub fn is_honest(&self, end: End) -> bool {
+        // A client may be ahead of a relay that has lost power, and ask for what that has not heard of again yet.
+        let ahead = end == End::BadFilterRequest && self.starts > 1;
+        end.side() != Side::Peer || ahead
     }
 
     /// Clients connected, all shards together.

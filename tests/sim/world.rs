@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use breakwater::base::Instant;
 use breakwater::hub::store::Keep;
+use breakwater::shard::HandshakeLimits;
 use breakwater::stub::StubChain;
 use breakwater::stub::node::{Form, Options};
 use rand::rngs::SmallRng;
@@ -20,10 +21,13 @@ use rand::{Rng, SeedableRng};
 use super::backend::{Backend, FIRST_NODE};
 use super::disk::{Fail, SimDisk};
 use super::faults::Faults;
+use super::attack::Attack;
 use super::front::Front;
+use super::hostile::{FIRST_HOSTILE, Hostiles};
 use super::kernel::SharedNet;
 use super::net::{Net, News};
 use super::relay::{HUB, Relay, Setup};
+use super::transport::TlsClients;
 use super::truth::{Truth, short};
 
 /// Unix time at the beginning of every run.
@@ -32,6 +36,10 @@ const UNIX: u64 = 1_700_000_000;
 const BLOCKS: u32 = 120;
 /// In the calm everything must be settled after this: the longest stall, and then some.
 const CALM: Duration = Duration::from_secs(400);
+/// Attacks in the calm at most.
+const MOST_TRIALS: u32 = 3;
+/// An attack in the calm must be over after this: a record that never ends is waited for 120 s, and the timers have their steps.
+const TRIAL: Duration = Duration::from_secs(200);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -52,6 +60,12 @@ pub struct Outcome {
     pub submissions: usize,
     /// Starts of the relay.
     pub starts: u32,
+    /// Attacks on transports that came to what they had to come to.
+    pub hits: BTreeMap<(Attack, &'static str), u64>,
+    /// TLS sessions, full and resumed, and sessions of BIP324 of the last process.
+    pub sessions: [u64; 3],
+    /// Times TLS listeners were held in the last process.
+    pub held: u64,
 }
 
 /// What may happen in the storm.
@@ -74,6 +88,8 @@ enum Act {
     LosePower,
     Drain,
     JumpClock,
+    Attack,
+    Reload,
 }
 
 /// Each with its weight.
@@ -95,6 +111,8 @@ const ACTS: &[(Act, u32)] = &[
     (Act::LosePower, 2),
     (Act::Drain, 1),
     (Act::JumpClock, 2),
+    (Act::Attack, 30),
+    (Act::Reload, 2),
 ];
 
 /// What undoes an act later.
@@ -113,6 +131,7 @@ pub struct World {
     backend: Backend,
     relay: Relay,
     front: Front,
+    hostiles: Hostiles,
     acts: Vec<(Act, u32)>,
     pace_us: u64,
     undo: BTreeMap<(Instant, u64), Undo>,
@@ -146,14 +165,18 @@ impl World {
             segment_bytes: rng.random_range(4_000..60_000),
             max_clients: if rng.random_bool(0.2) { 12 } else { 1_000 },
             buffer_budget: 64 * 1024 * 1024,
+            handshakes: handshakes(&mut rng),
+            fleet: rng.random_bool(0.5),
         };
         net.borrow_mut().note(format_args!("seed {seed} {setup:?}"));
         let relay = Relay::start(net.clone(), SimDisk::new(), setup, rng.random());
-        let front = Front::new(net.clone(), rng.random());
+        let tls = Rc::new(TlsClients::new(rng.random(), net.borrow().clock()));
+        let front = Front::new(net.clone(), rng.random(), tls.clone());
+        let hostiles = Hostiles::new(net.clone(), rng.random(), tls);
         let tame = |act| matches!(act, Act::Mine | Act::Come | Act::Leave);
         let acts = ACTS.iter().filter(|(act, _)| tame(*act) || rng.random_bool(0.6)).copied().collect();
         let pace_us = [50_000, 500_000, 2_000_000][rng.random_range(0..3)];
-        World { net, rng, truth, backend, relay, front, acts, pace_us, undo: BTreeMap::new(), undone: 0 }
+        World { net, rng, truth, backend, relay, front, hostiles, acts, pace_us, undo: BTreeMap::new(), undone: 0 }
     }
 
     /// Runs it to its end.
@@ -179,6 +202,9 @@ impl World {
             tx_invs: front.tx_invs,
             submissions: self.truth.submissions(),
             starts: self.relay.starts,
+            hits: self.hostiles.hits.clone(),
+            sessions: self.relay.sessions(),
+            held: self.relay.held(),
         })
     }
 
@@ -200,6 +226,7 @@ impl World {
             self.undo_due();
             self.backend.run(&mut self.truth)?;
             self.relay.run(&mut self.truth)?;
+            self.judge()?;
             self.front.run();
         }
     }
@@ -211,6 +238,9 @@ impl World {
                 node if node >= FIRST_NODE => {
                     self.backend.hear((node - FIRST_NODE) as usize, tcp, news, &mut self.truth)?;
                 }
+                hostile if hostile >= FIRST_HOSTILE => {
+                    self.hostiles.hear(hostile, tcp, news, &self.truth)?;
+                }
                 client => self.client_news(client, tcp, news)?,
             }
         }
@@ -219,6 +249,18 @@ impl World {
 
     fn client_news(&mut self, client: u64, tcp: u32, news: News) -> Result<(), String> {
         self.front.hear(client, tcp, news, &self.truth)
+    }
+
+    /// Nobody is ended for what he has not done.
+    fn judge(&mut self) -> Result<(), String> {
+        for endings in self.relay.take_endings() {
+            let possible =
+                |tcp, end| self.relay.is_honest(end) || self.hostiles.may_end(tcp, end).unwrap_or(false);
+            for (tcp, end) in endings.judge(possible)? {
+                self.hostiles.ended(tcp, end);
+            }
+        }
+        Ok(())
     }
 
     fn act(&mut self) {
@@ -258,6 +300,8 @@ impl World {
             Act::LosePower => self.relay.crash(true, &mut self.truth),
             Act::Drain => self.relay.drain(),
             Act::JumpClock => self.jump(),
+            Act::Attack => _ = self.hostiles.come(),
+            Act::Reload => self.relay.reload(),
         }
     }
 
@@ -320,8 +364,9 @@ impl World {
             self.backend.set_filter_delay(node, Duration::ZERO);
         }
         self.front.all_read();
-        // A table of 12 that is left and rejoined with a margin holds 9 at all times.
-        let room = self.relay.setup().shards as usize * (self.relay.setup().max_clients as usize - 3);
+        self.hostiles.leave();
+        // A table of 12 that is left and rejoined with a margin holds 9 at all times, and one of them attacks.
+        let room = self.relay.setup().shards as usize * (self.relay.setup().max_clients as usize - 4);
         while self.front.len() > room {
             self.front.leave();
         }
@@ -341,6 +386,9 @@ impl World {
             }
         }
         let cut = self.front.cut;
+        for _ in 0..self.rng.random_range(0..=MOST_TRIALS) {
+            self.trial()?;
+        }
         self.live(Duration::from_secs(3))?;
         if self.front.cut > cut {
             return Err(format!("{} clients were cut off in the calm", self.front.cut - cut));
@@ -353,6 +401,20 @@ impl World {
             self.live(Duration::from_millis(37))?;
         }
         self.relay.check_idle()
+    }
+
+    /// One attack that nothing disturbs.
+    fn trial(&mut self) -> Result<(), String> {
+        let Some(actor) = self.hostiles.come() else { return Ok(()) };
+        let end = self.net.borrow().now() + TRIAL;
+        while !self.hostiles.check(actor)? {
+            if self.net.borrow().now() >= end {
+                return Err(format!("hostile {} was not ended in {} s", actor - FIRST_HOSTILE, TRIAL.as_secs()));
+            }
+            self.live(Duration::from_millis(499))?;
+        }
+        self.hostiles.dismiss(actor);
+        Ok(())
     }
 
     fn unsettled(&mut self) -> Vec<String> {
@@ -383,4 +445,12 @@ fn options(rng: &mut SmallRng) -> Options {
         user_agent: ["/Satoshi:29.0.0/", "/bcoin:2.2.0/"][rng.random_range(0..2)].to_owned(),
         ..Options::default()
     }
+}
+
+/// Bounds of transport handshakes: in half of the runs so tight that everybody waits.
+fn handshakes(rng: &mut SmallRng) -> HandshakeLimits {
+    let mut rate = || if rng.random_bool(0.5) { 0 } else { rng.random_range(2..20) };
+    let (full, resumed, v2) = (rate(), rate(), rate());
+    let most = if rng.random_bool(0.5) { rng.random_range(1..8) } else { 1_024 };
+    HandshakeLimits { most, full, resumed, v2 }
 }

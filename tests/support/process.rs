@@ -58,6 +58,11 @@ impl Process {
         self.signal("INT");
     }
 
+    /// SIGHUP: read certificates again.
+    pub fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
     pub fn stop(&self) {
         self.signal("STOP");
     }

@@ -13,29 +13,39 @@ use super::{Common, LOAD_CORE, RELAY_CORE, median};
 use crate::floor::Floor;
 use crate::relay::{self, PATIENCE, Relay};
 use crate::report::Report;
+use crate::rig::scenario::Transport;
 use crate::swarm::{Manner, Plan, Swarm};
 use crate::{MAGIC, Outcome, os};
 
 /// After this, delayed acknowledgements (40 ms) are through.
-const SETTLE: Duration = Duration::from_millis(60);
+pub(super) const SETTLE: Duration = Duration::from_millis(60);
 /// Rounds of each before those that count.
-const WARM_UP: u64 = 3;
+pub(super) const WARM_UP: u64 = 3;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Clients of the relay, and as many of the floor.
     #[arg(long, default_value_t = 10_000)]
-    clients: u32,
+    pub(super) clients: u32,
     /// Announcements measured.
     #[arg(long, default_value_t = 50)]
-    rounds: u64,
+    pub(super) rounds: u64,
+    /// What they speak: plain, v2 or tls. When encrypted, the floor seals the same message for each, too.
+    #[arg(long, default_value = "plain")]
+    pub(super) transport: Transport,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 pub(super) fn run(args: Args) -> Outcome {
+    if args.transport != Transport::Plain {
+        return super::fanout_sealed::run(&args);
+    }
     let (clients, rounds) = if args.common.tiny { (50, 2) } else { (args.clients, args.rounds) };
-    let mut report = Report::new("fanout", json!({ "clients": clients, "rounds": rounds, "bytes": 61 }));
+    let mut report = Report::new(
+        "fanout",
+        json!({ "clients": clients, "transport": "plain", "rounds": rounds, "bytes": 61 }),
+    );
     os::pin(RELAY_CORE);
     let (address, _held) = relay::reserve()?;
     let mut relay = Relay::open(0, address, clients)?;

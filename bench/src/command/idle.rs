@@ -6,6 +6,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, TryRecvError};
@@ -15,14 +16,23 @@ use breakwater::link::ToShard;
 use serde_json::json;
 
 use super::{Common, LOAD_CORE, RELAY_CORE};
+use crate::certificate::{Certificate, Passing};
+use crate::crowd::{self, Crowd};
 use crate::made::{self, Chain};
-use crate::relay::{self, Relay};
+use crate::relay::{self, Relay, Speaks};
 use crate::report::Report;
+use crate::rig::scenario::Transport;
 use crate::swarm::{Manner, Plan, Swarm};
 use crate::{Outcome, os};
 
-/// Bytes of user memory an idle plain client may cost.
-const TARGET: f64 = 300.0;
+/// Bytes of user memory an idle client may cost.
+const fn target(transport: Transport) -> f64 {
+    match transport {
+        Transport::Plain => 300.0,
+        Transport::V2 => 700.0,
+        Transport::Tls => 1_200.0,
+    }
+}
 /// Most clients of one ring of the swarm.
 const PER_RING: u32 = 17_000;
 /// Clients that warm the shards up.
@@ -38,6 +48,9 @@ pub(super) struct Args {
     /// Idle clients.
     #[arg(long, default_value_t = 50_000)]
     clients: u32,
+    /// What they speak: plain, v2 or tls.
+    #[arg(long, default_value = "plain")]
+    transport: Transport,
     /// Shards that hold them, all on one core.
     #[arg(long, default_value_t = 3)]
     shards: u32,
@@ -56,6 +69,12 @@ pub(super) struct ShardsArgs {
     /// Clients of each.
     #[arg(long)]
     clients: u32,
+    /// What they speak.
+    #[arg(long)]
+    transport: Transport,
+    /// Folder of the certificate.
+    #[arg(long)]
+    certificate: PathBuf,
 }
 
 /// The child: prints its address, serves until its input ends. Each line of its input is a round of announcements.
@@ -63,15 +82,16 @@ pub(super) fn shards(args: ShardsArgs) -> Outcome {
     let (address, _held) = relay::reserve()?;
     let mut chain = Chain::new();
     let introduction = chain.introduction();
+    let speaks = Speaks::to(args.transport, &Certificate::in_folder(&args.certificate))?;
     let (ready, started) = mpsc::sync_channel(1);
     let mut feeds = Vec::new();
     for n in 0..args.shards {
-        let (ready, introduction) = (ready.clone(), introduction.clone());
+        let (ready, introduction, speaks) = (ready.clone(), introduction.clone(), speaks.clone());
         let (feed, told) = mpsc::sync_channel::<ToShard>(FEED);
         feeds.push(feed);
         std::thread::spawn(move || {
             os::pin(RELAY_CORE);
-            let opened = Relay::follow(n as u16, address, args.clients, introduction);
+            let opened = Relay::follow(n as u16, address, args.clients, introduction, speaks);
             let _ = ready.send(opened.as_ref().map(|_| ()).map_err(ToString::to_string));
             let Ok(mut relay) = opened else { return };
             loop {
@@ -109,18 +129,22 @@ pub(super) fn run(args: Args) -> Outcome {
     let tiny = args.common.tiny;
     let (clients, warm) = if tiny { (90, 30) } else { (args.clients, WARM.min(args.clients / 2)) };
     let settle = if tiny { Duration::from_millis(200) } else { Duration::from_secs(args.settle) };
-    let workload = json!({ "clients": clients, "shards": args.shards, "warmed_by": warm });
+    let workload = json!({
+        "clients": clients, "transport": args.transport.name(), "shards": args.shards, "warmed_by": warm,
+    });
     let mut report = Report::new("idle", workload);
     // The kernel spreads connections by a hash: not evenly to the last one.
     let each = clients / args.shards + clients / args.shards / 20 + 200;
-    let mut holder = Holder::start(args.shards, each)?;
+    let shown = Passing::make("idle")?;
+    let mut holder = Holder::start(args.shards, each, args.transport, &shown)?;
+    let speak = Speak { target: holder.address, transport: args.transport, shown: &shown };
     let cold = holder.resident()?;
-    let visitors = Crowd::connect(holder.address, warm, 1)?;
+    let visitors = Clients::connect(speak, warm, 1)?;
     std::thread::sleep(settle / 2);
     visitors.leave()?;
     std::thread::sleep(settle / 2);
     let (before, slab) = (holder.resident()?, os::slab().unwrap_or(0));
-    let crowd = Crowd::connect(holder.address, clients, 100)?;
+    let mut crowd = Clients::connect(speak, clients, 100)?;
     for _ in 0..ROUNDS {
         holder.announce()?;
         std::thread::sleep(settle / ROUNDS);
@@ -149,7 +173,7 @@ pub(super) fn run(args: Args) -> Outcome {
     report.number("all_bytes", "VmRSS per client, above the empty shards", all, "B");
     report.number("slab_bytes", "kernel slab per connection, both ends", per_client(slab, slab_after), "B");
     crowd.leave()?;
-    report.ratio("bytes per client, all included", all, TARGET);
+    report.ratio("bytes per client, all included", all, target(args.transport));
     report.finish(args.common)
 }
 
@@ -160,10 +184,12 @@ struct Holder {
 }
 
 impl Holder {
-    fn start(shards: u32, clients: u32) -> Outcome<Holder> {
+    fn start(shards: u32, clients: u32, transport: Transport, shown: &Passing) -> Outcome<Holder> {
         let (shards, clients) = (shards.to_string(), clients.to_string());
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["shards", "--shards", &shards, "--clients", &clients])
+            .args(["shards", "--shards", &shards, "--clients", &clients, "--transport", transport.name()])
+            .arg("--certificate")
+            .arg(shown.folder())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -200,37 +226,80 @@ impl Drop for Holder {
     }
 }
 
-/// As many swarms as the clients need.
-struct Crowd(Vec<Swarm>);
+/// Whom clients speak to, and how.
+#[derive(Clone, Copy)]
+struct Speak<'a> {
+    target: SocketAddr,
+    transport: Transport,
+    shown: &'a Passing,
+}
 
-impl Crowd {
-    fn connect(target: SocketAddr, clients: u32, source: u8) -> Outcome<Crowd> {
+/// Clients of the shards.
+enum Clients {
+    /// Plain ones: as many swarms as they need.
+    Plain(Vec<Swarm>),
+    /// Encrypted ones.
+    Sealed(Crowd),
+}
+
+impl Clients {
+    fn connect(speak: Speak<'_>, clients: u32, source: u8) -> Outcome<Clients> {
+        if speak.transport != Transport::Plain {
+            let trusted = Some(speak.shown.certificate.chain.as_path());
+            let scenario = crowd::scenario(speak.target, speak.transport, trusted, clients, "idle")?;
+            let mut crowd = Crowd::start(scenario, LOAD_CORE)?;
+            crowd.ready(relay::PATIENCE)?;
+            return Ok(Clients::Sealed(crowd));
+        }
         let (mut swarms, mut left) = (Vec::new(), clients);
         while left > 0 {
-            let some = left.min(PER_RING);
+            let clients = left.min(PER_RING);
             let source = source.wrapping_add(10 * swarms.len() as u8);
-            let plan =
-                Plan { target, clients: some, manner: Manner::Wallet, source, core: LOAD_CORE, pings: None };
-            swarms.push(Swarm::start(plan)?);
-            left -= some;
+            let (target, manner) = (speak.target, Manner::Wallet);
+            swarms.push(Swarm::start(Plan {
+                target,
+                clients,
+                manner,
+                source,
+                core: LOAD_CORE,
+                pings: None,
+            })?);
+            left -= clients;
         }
         for swarm in &swarms {
             swarm.wait("handshakes", relay::PATIENCE, |_| swarm.is_ready())?;
         }
-        Ok(Crowd(swarms))
+        Ok(Clients::Plain(swarms))
     }
 
     /// Waits until all together have heard of so many blocks; several at a time count as one.
-    fn wait_blocks(&self, blocks: u64) -> Outcome {
-        let heard = || self.0.iter().map(|s| s.seen().blocks.load(Ordering::Acquire)).sum::<u64>();
-        self.0.iter().try_for_each(|s| s.wait("announcements", relay::PATIENCE, |_| heard() >= blocks))
+    fn wait_blocks(&mut self, blocks: u64) -> Outcome {
+        match self {
+            Clients::Plain(swarms) => {
+                let heard = || swarms.iter().map(|s| s.seen().blocks.load(Ordering::Acquire)).sum::<u64>();
+                swarms
+                    .iter()
+                    .try_for_each(|s| s.wait("announcements", relay::PATIENCE, |_| heard() >= blocks))
+            }
+            Clients::Sealed(crowd) => {
+                crowd.wait("announcements", relay::PATIENCE, |tally, _| tally.counts.blocks_heard >= blocks)
+            }
+        }
     }
 
-    fn check(&self) -> Outcome {
-        self.0.iter().try_for_each(Swarm::check)
+    fn check(&mut self) -> Outcome {
+        match self {
+            Clients::Plain(swarms) => swarms.iter().try_for_each(Swarm::check),
+            Clients::Sealed(crowd) => {
+                crowd.wait("the end", relay::PATIENCE, |tally, _| tally.counts.lost == 0)
+            }
+        }
     }
 
     fn leave(self) -> Outcome {
-        self.0.into_iter().try_for_each(|swarm| swarm.stop().map(|_| ()))
+        match self {
+            Clients::Plain(swarms) => swarms.into_iter().try_for_each(|swarm| swarm.stop().map(|_| ())),
+            Clients::Sealed(crowd) => crowd.leave(),
+        }
     }
 }

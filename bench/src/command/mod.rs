@@ -4,6 +4,7 @@ mod alloc;
 mod blocks;
 mod compare;
 mod fanout;
+mod fanout_sealed;
 mod floors;
 mod handshake;
 mod ibd;
@@ -13,6 +14,7 @@ mod million;
 mod node_cpu;
 mod ping;
 mod scale;
+mod storm;
 mod tls;
 
 use std::process::ExitCode;
@@ -25,7 +27,7 @@ use crate::report::Missed;
 /// Core of what is measured.
 const RELAY_CORE: usize = 0;
 /// Core of the load.
-const LOAD_CORE: usize = 1;
+pub(crate) const LOAD_CORE: usize = 1;
 
 /// Ran, and a target was missed.
 const MISSED: u8 = 3;
@@ -62,6 +64,8 @@ enum Command {
     NodeCpu(node_cpu::Args),
     /// A million clients, both ends on this machine: what must hold of them.
     Million(million::Args),
+    /// Blocks at the connected while as many clients come at once.
+    Storm(storm::Args),
     /// Bare rings in a process of their own, for `million`.
     #[command(hide = true)]
     Hold(million::HoldArgs),
@@ -110,6 +114,7 @@ fn run(command: Command) -> Outcome {
         Command::Alloc(args) => alloc::run(args),
         Command::NodeCpu(args) => node_cpu::run(args),
         Command::Million(args) => million::run(args),
+        Command::Storm(args) => storm::run(args),
         Command::Hold(args) => million::hold(args),
         Command::Compare(args) => compare::run(args),
         Command::Floors(args) => floors::run(args),

@@ -1,6 +1,6 @@
 //! Floors: the least that a loop on io_uring costs, measured beside what is more than bare.
 //!
-//! - `send`: one send per connection to all of them
+//! - `send`: one send per connection to all of them; `seal`: sealed for each
 //! - `receive`: multishot receives with provided buffers, counting bytes
 //! - `accept`: one multishot accept, direct descriptors
 //!
@@ -8,10 +8,12 @@
 
 mod accept;
 mod receive;
+mod seal;
 mod send;
 
 pub(crate) use accept::Accepting;
 pub(crate) use receive::Receiving;
+pub(crate) use seal::{Sealer, Shape};
 pub(crate) use send::Floor;
 
 use io_uring::IoUring;

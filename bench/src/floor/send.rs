@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use io_uring::{IoUring, opcode, types};
 
+use super::Sealer;
 use crate::Outcome;
 use crate::relay::PATIENCE;
 use crate::setup::listener;
@@ -90,6 +91,38 @@ impl Floor {
         }
         Ok(())
     }
+
+    /// Sends the message to everybody, sealed for each. A batch is complete before its memory is used again: on loopback each
+    /// send is, when its submission returns.
+    pub(crate) fn send_all_sealed(&mut self, message: &[u8], sealer: &mut Sealer) -> Outcome {
+        let len = sealer.len(message.len());
+        let mut sealed = batch_of(len);
+        let mut number = 0;
+        for batch in self.conns.chunks(BATCH as usize) {
+            for (conn, place) in batch.iter().zip(sealed.chunks_exact_mut(len)) {
+                sealer.seal(number, message, place)?;
+                number += 1;
+                let send = opcode::Send::new(types::Fixed(*conn), place.as_ptr(), len as u32)
+                    .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+                    .build();
+                // SAFETY: the batch is reaped below, before its memory is used again or can go.
+                unsafe { self.ring.submission().push(&send) }?;
+            }
+            let mut outstanding = batch.len();
+            self.ring.submit()?;
+            outstanding -= reap(&mut self.ring, len)?;
+            while outstanding > 0 {
+                self.ring.submit_and_wait(1)?;
+                outstanding -= reap(&mut self.ring, len)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Room for a batch of sealed messages.
+fn batch_of(len: usize) -> Vec<u8> {
+    vec![0; len * BATCH as usize]
 }
 
 /// Takes what has completed; a send that failed ends the benchmark (and, by its drop, the ring).

@@ -7,7 +7,7 @@ use std::time::Duration;
 use breakwater::control::duration;
 use clap::{Parser, Subcommand};
 
-use super::engine::Shared;
+use super::engine::{self, Shared};
 use super::report::{self, Sample};
 use super::run::Run;
 use super::scenario::{self, Part, Scenario, Wish};
@@ -40,8 +40,8 @@ enum Command {
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = behaviours_help())]
 struct RunArgs {
-    /// Where to connect, HOST:PORT; repeat for several, clients take turns.
-    #[arg(long = "target", value_name = "HOST:PORT")]
+    /// Where to connect, HOST:PORT or TRANSPORT://HOST:PORT; repeat for several, clients take turns.
+    #[arg(long = "target", value_name = "[TRANSPORT://]HOST:PORT")]
     targets: Vec<String>,
     /// mainnet, testnet4, signet or regtest.
     #[arg(long)]
@@ -67,9 +67,21 @@ struct RunArgs {
     /// A TOML file with the same keys; flags go before it.
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
-    /// Transport: v1 (v2 and tls come with the relay's).
+    /// plain, v2 (BIP324) or tls, with targets that name none. Default plain.
     #[arg(long)]
     transport: Option<String>,
+    /// Name to ask for and to look for in the certificate. Default: the target's host.
+    #[arg(long, value_name = "NAME")]
+    tls_name: Option<String>,
+    /// PEM file of certificates to trust.
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Trust any certificate.
+    #[arg(long)]
+    tls_insecure: bool,
+    /// Which part of the TLS connections resumes by a ticket, once there are any. Default 100.
+    #[arg(long, value_name = "PER CENT")]
+    resume: Option<f64>,
     /// Folder for report.json, report.html, samples.jsonl and .hgrm files.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -167,6 +179,10 @@ fn scenario_of(args: &RunArgs) -> Result<Scenario, scenario::ScenarioError> {
         sources: args.sources.clone(),
         seed: args.seed,
         transport: args.transport.clone(),
+        tls_name: args.tls_name.clone(),
+        tls_ca: args.tls_ca.clone(),
+        tls_insecure: args.tls_insecure.then_some(true),
+        resume: args.resume,
         ping_every: args.ping_every,
         churn: args.churn,
         watch: args.watch.clone(),
@@ -189,6 +205,9 @@ fn conduct(scenario: Scenario, args: &RunArgs) -> Outcome<bool> {
         return Err(format!("--target-pid is {pid}, expected a process of this host").into());
     }
     let stop = stop::on_signal()?;
+    for share in engine::plan(&scenario) {
+        eprintln!("plan: {} over {}: {} bytes a client", share.name, share.transport, share.bytes);
+    }
     let hold = scenario.duration;
     let patience = scenario.ramp.start_of(scenario.clients) + 2 * scenario.handshake_timeout;
     let asked = u64::from(scenario.clients);

@@ -7,7 +7,8 @@
 //! what cannot be parsed is counted and ends it.
 //!
 //! ```text
-//!   Idle --start--> Greeting --verack--> Ready --> (ended: a new connection begins with start again)
+//!   Idle --start--> Greeting --verack--> Ready --> (ended: a new connection begins anew)
+//!     \--reached--> Opening --start--^    (TLS, v2: the transport's own handshake comes first)
 //! ```
 
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use breakwater::base::limits::{MAX_HEADERS_ANNOUNCE, PROTOCOL_VERSION, WTXID_RELAY_VERSION};
 use breakwater::base::{Instant, UnixTime};
-use breakwater::wire::{InvList, Magic, Message, Step, Version, parse, split, write};
+use breakwater::wire::{Framing, InvList, Magic, Message, Step, Version, parse, write};
 use rand::Rng as _;
 use rand::rngs::SmallRng;
 
@@ -37,6 +38,8 @@ pub struct Context<'a> {
     pub unix_start: UnixTime,
     /// The network's magic.
     pub magic: Magic,
+    /// How messages stand in what its transport opens; what it sends is v1 messages in any case.
+    pub framing: Framing,
     /// Whom it is connected to.
     pub target: SocketAddr,
     /// Every ready client is pinged once in this time; zero: none.
@@ -91,7 +94,9 @@ enum Stage {
     /// Not connected.
     #[default]
     Idle,
-    /// Connected, the handshake is not complete.
+    /// Connected, the transport's handshake is not complete.
+    Opening,
+    /// The transport is open, the handshake is not complete.
     Greeting,
     /// The handshake is complete.
     Ready,
@@ -101,7 +106,7 @@ enum Stage {
 #[derive(Debug)]
 pub struct Client {
     behaviour: Box<dyn Behaviour>,
-    /// While greeting: when it connected. When ready: the intended time of the ping under way, which is its nonce; 0 for none.
+    /// Until it is ready: when it connected. When ready: the intended time of the ping under way, which is its nonce; 0 for none.
     since: u64,
     /// Number of the newest block it has heard of.
     block: u32,
@@ -136,15 +141,25 @@ impl Client {
         }
     }
 
-    /// The connection is there.
-    pub fn start(&mut self, cx: &mut Context<'_>) -> Flow {
-        self.stage = Stage::Greeting;
+    /// The connection is there; its transport is opened first, then comes [`Client::start`].
+    pub fn reached(&mut self, cx: &mut Context<'_>) {
+        self.stage = Stage::Opening;
         self.since = cx.now.0;
         self.modern = false;
         cx.tally.counts.connections += 1;
         if !std::mem::replace(&mut self.was_connected, true) {
             cx.tally.counts.connected += 1;
         }
+    }
+
+    /// It may speak: the connection is there, and its transport is open.
+    pub fn start(&mut self, cx: &mut Context<'_>) -> Flow {
+        if self.stage == Stage::Opening {
+            cx.tally.transport.record(cx.now.since(Instant(self.since)));
+        } else {
+            self.reached(cx);
+        }
+        self.stage = Stage::Greeting;
         if let Some(flow) = self.behaviour.connected(cx) {
             return flow;
         }
@@ -168,7 +183,7 @@ impl Client {
         let mut used = 0;
         loop {
             let rest = bytes.get(used..).unwrap_or(&[]);
-            match split(cx.magic, rest) {
+            match cx.framing.split(rest) {
                 Step::Need(_) => return (used, Flow::Go),
                 Step::Message { command, payload, used: length } => {
                     used += length;
@@ -181,17 +196,20 @@ impl Client {
                         return (used, flow);
                     }
                 }
-                Step::Drop { .. } => {
-                    return (used, self.behaviour.unreadable(cx, "a message with a bad header"));
-                }
-                Step::End(_) => return (used, self.behaviour.unreadable(cx, "a stream that cannot be read")),
+                Step::Drop { .. } => return self.unreadable(cx, bytes, "a message with a bad header"),
+                Step::End(_) => return self.unreadable(cx, bytes, "a stream that cannot be read"),
             }
         }
     }
 
+    /// Who goes on all the same throws away what came.
+    fn unreadable(&mut self, cx: &mut Context<'_>, bytes: &[u8], why: &'static str) -> (usize, Flow) {
+        (bytes.len(), self.behaviour.unreadable(cx, why))
+    }
+
     /// Bytes needed from the front of an input that [`Client::received`] has not used up.
-    pub fn needs(magic: Magic, bytes: &[u8]) -> usize {
-        match split(magic, bytes) {
+    pub fn needs(framing: Framing, bytes: &[u8]) -> usize {
+        match framing.split(bytes) {
             Step::Need(bytes) => bytes,
             _ => 0,
         }
@@ -199,12 +217,12 @@ impl Client {
 
     /// Its behaviour's time has come.
     pub fn wake(&mut self, cx: &mut Context<'_>) -> Flow {
-        if self.stage == Stage::Idle { Flow::Go } else { self.behaviour.wake(cx) }
+        if self.is_silent() { Flow::Go } else { self.behaviour.wake(cx) }
     }
 
     /// When its behaviour wants [`Client::wake`].
     pub fn next_wake(&self) -> Instant {
-        if self.stage == Stage::Idle { Instant::FAR } else { self.behaviour.next_wake() }
+        if self.is_silent() { Instant::FAR } else { self.behaviour.next_wake() }
     }
 
     /// How it reads.
@@ -234,6 +252,16 @@ impl Client {
         self.since = 0;
         self.behaviour.ended(tally);
         ready
+    }
+
+    /// True exactly when its transport's handshake goes on.
+    pub fn is_opening(&self) -> bool {
+        self.stage == Stage::Opening
+    }
+
+    /// True exactly when it has nobody to speak to.
+    fn is_silent(&self) -> bool {
+        matches!(self.stage, Stage::Idle | Stage::Opening)
     }
 
     /// True exactly when the handshake of its connection is complete.

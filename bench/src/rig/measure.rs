@@ -20,8 +20,8 @@ const DIGITS: u8 = 2;
 const MAX_REASONS: usize = 64;
 
 /// The latencies that are measured; names as in `report.json`.
-pub const LATENCIES: [&str; 7] =
-    ["connect", "handshake", "ping", "block_announce", "tx_announce", "request", "lateness"];
+pub const LATENCIES: [&str; 8] =
+    ["connect", "handshake", "ping", "block_announce", "tx_announce", "request", "lateness", "transport"];
 
 /// Latencies of one kind.
 #[derive(Debug, Clone)]
@@ -123,7 +123,17 @@ counters! {
     connections,
     /// Clients that connected at least once.
     connected,
-    /// Handshakes completed.
+    /// Handshakes of a transport (TLS, v2) begun: each comes to one of the four below.
+    transport_begun,
+    /// TLS handshakes completed without a ticket.
+    transport_full,
+    /// TLS handshakes completed by a ticket.
+    transport_resumed,
+    /// BIP324 handshakes completed.
+    transport_v2,
+    /// Handshakes of a transport that came to nothing.
+    transport_failed,
+    /// Handshakes completed: version and verack.
     handshakes,
     /// Clients that completed a handshake at least once.
     handshaken,
@@ -186,10 +196,19 @@ pub struct Tally {
     pub request: Latency,
     /// From the intended start of an action to its submission: the rig's own delay. When it is large, the rig is the bottleneck.
     pub lateness: Latency,
+    /// From the TCP connection to the open transport (TLS, v2).
+    pub transport: Latency,
     /// Connections that came to nothing before the handshake was complete, by reason.
     pub refused: BTreeMap<&'static str, u64>,
     /// Connections lost and things that should not be, by reason.
     pub errors: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    /// Handshakes of a transport completed, of any kind.
+    pub fn transport_opened(&self) -> u64 {
+        self.transport_full + self.transport_resumed + self.transport_v2
+    }
 }
 
 impl Tally {
@@ -204,7 +223,7 @@ impl Tally {
     }
 
     /// The latencies, in the order of [`LATENCIES`].
-    pub fn latencies(&self) -> [&Latency; 7] {
+    pub fn latencies(&self) -> [&Latency; 8] {
         [
             &self.connect,
             &self.handshake,
@@ -213,6 +232,7 @@ impl Tally {
             &self.tx_announce,
             &self.request,
             &self.lateness,
+            &self.transport,
         ]
     }
 
@@ -226,6 +246,7 @@ impl Tally {
         self.tx_announce.add(&other.tx_announce);
         self.request.add(&other.request);
         self.lateness.add(&other.lateness);
+        self.transport.add(&other.transport);
         other.refused.iter().for_each(|(reason, n)| count(&mut self.refused, reason, *n));
         other.errors.iter().for_each(|(reason, n)| count(&mut self.errors, reason, *n));
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::engine::{Engine, Shared};
+use super::engine::{self, Engine, Shared};
 use super::measure::{Levels, Tally};
 use super::report::{Asked, MAX_SAMPLES, Measured, Results, Sample, TargetUse};
 use super::scenario::Scenario;
@@ -222,6 +222,7 @@ impl Run {
             rig_cpu: Duration::from_micros(end.cpu_us),
             rig_rss: self.rig_rss,
             rig_rss_before: self.before.rig_rss,
+            rig_plan: engine::plan(scenario),
             interrupted: self.interrupted,
             started: self.shared.unix_start,
             machine: self.machine.clone(),
@@ -237,7 +238,7 @@ impl Run {
             clients: u64::from(scenario.clients),
             ramp: scenario.ramp.to_string(),
             seconds: scenario.duration.as_secs_f64(),
-            transport: "v1".to_string(),
+            transport: scenario.transports(),
             seed: scenario.seed,
             rings,
             churn: scenario.churn,
@@ -306,7 +307,7 @@ struct Last {
     bytes: u64,
     rig_us: u64,
     target: Duration,
-    ping: Tally,
+    sum: Tally,
 }
 
 impl Samples {
@@ -331,14 +332,17 @@ impl Samples {
             open: levels.open,
             ready: levels.ready,
             handshakes_s: rate(counts.handshakes, last.handshakes),
+            full_s: rate(counts.transport_full, last.sum.counts.transport_full),
+            resumed_s: rate(counts.transport_resumed, last.sum.counts.transport_resumed),
+            v2_s: rate(counts.transport_v2, last.sum.counts.transport_v2),
             messages_s: rate(counts.messages_in, last.messages),
             bytes_in_s: rate(counts.bytes_in, last.bytes),
             refused: sum.refused_total(),
             lost: counts.lost,
-            ping_p50: recent(&sum.ping, &last.ping.ping, 0.5),
-            ping_p99: recent(&sum.ping, &last.ping.ping, 0.99),
-            block_p50: recent(&sum.block_announce, &last.ping.block_announce, 0.5),
-            block_p99: recent(&sum.block_announce, &last.ping.block_announce, 0.99),
+            ping_p50: recent(&sum.ping, &last.sum.ping, 0.5),
+            ping_p99: recent(&sum.ping, &last.sum.ping, 0.99),
+            block_p50: recent(&sum.block_announce, &last.sum.block_announce, 0.5),
+            block_p99: recent(&sum.block_announce, &last.sum.block_announce, 0.99),
             blocks,
             behind: levels.behind,
             target_rss: used.rss,
@@ -353,7 +357,7 @@ impl Samples {
             bytes: counts.bytes_in,
             rig_us: levels.cpu_us,
             target: used.cpu,
-            ping: sum,
+            sum,
         };
         if self.list.len() >= MAX_SAMPLES {
             let mut keep = false;

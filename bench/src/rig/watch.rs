@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use breakwater::wire::{Magic, write};
+use breakwater::wire::{Framing, Magic, write};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
@@ -125,6 +125,7 @@ fn listen(
             now: shared.now(),
             unix_start: shared.unix_start,
             magic,
+            framing: Framing::V1(magic),
             target: node,
             ping_every: Duration::ZERO,
             number: u32::MAX,

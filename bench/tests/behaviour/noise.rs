@@ -145,6 +145,7 @@ proptest! {
                     ping_every: std::time::Duration::ZERO,
                     unix_start: 1_700_000_000,
                     magic: MAGIC,
+                    framing: breakwater::wire::Framing::V1(MAGIC),
                     target: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
                     number: 1,
                     out: &mut out,

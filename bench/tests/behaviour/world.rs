@@ -240,6 +240,7 @@ impl World {
             ping_every: std::time::Duration::ZERO,
             unix_start: START,
             magic: MAGIC,
+            framing: breakwater::wire::Framing::V1(MAGIC),
             target: SocketAddr::from((Ipv4Addr::LOCALHOST, 18_444)),
             number: peer.number,
             out,

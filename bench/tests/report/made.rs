@@ -15,7 +15,7 @@ pub fn nothing() -> Results {
             clients: 0,
             ramp: "1000/s".to_owned(),
             seconds: 30.0,
-            transport: "v1".to_owned(),
+            transport: "plain".to_owned(),
             seed: 7,
             rings: 1,
             churn: 0.0,
@@ -32,6 +32,7 @@ pub fn nothing() -> Results {
         rig_cpu: Duration::from_millis(20),
         rig_rss: 10_000_000,
         rig_rss_before: 9_000_000,
+        rig_plan: Vec::new(),
         interrupted: false,
         started: 1_795_000_000,
         machine: Machine {

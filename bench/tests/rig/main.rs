@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may panic; that is how it fails.
 
 mod foreign;
+mod transports;
 mod world;
 
 use std::net::TcpListener;

@@ -2,12 +2,14 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use breakwater_rig::Outcome;
 use breakwater_rig::relay_process::RelayProcess;
 use breakwater_rig::rig::node::{Fleet, Plan};
+use breakwater_rig::rig::scenario::Transport;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -34,12 +36,29 @@ pub struct World {
 
 impl World {
     pub fn start() -> World {
+        World::with(RelayProcess::start)
+    }
+
+    /// With a listener for TLS besides.
+    pub fn start_tls() -> World {
+        World::with(RelayProcess::start_tls)
+    }
+
+    fn with(start: fn(&Path, &[SocketAddr], &[&str]) -> Outcome<RelayProcess>) -> World {
         let node = Fleet::start(&Plan::default()).unwrap();
         // Built by `cargo test --workspace`, as an integration test's program beside ours.
         let program = PathBuf::from(env!("CARGO_BIN_EXE_breakwater-rig")).with_file_name("breakwater");
-        let relay = RelayProcess::start(&program, &node.addresses(), &[])
+        let relay = start(&program, &node.addresses(), &[])
             .unwrap_or_else(|error| panic!("{error}: cargo build --workspace makes it"));
         World { node, relay }
+    }
+
+    pub fn relay_tls(&self) -> SocketAddr {
+        self.relay.address_for(Transport::Tls)
+    }
+
+    pub fn certificate(&self) -> &Path {
+        self.relay.certificate().unwrap()
     }
 
     pub fn relay(&self) -> SocketAddr {
@@ -71,13 +90,26 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(target: &SocketAddr) -> Rig {
+        Rig::without_target().args(&["--target", &target.to_string()])
+    }
+
+    /// Over TLS, with the relay's certificate.
+    pub fn new_tls(world: &World) -> Rig {
+        let (target, ca) =
+            (format!("tls://{}", world.relay_tls()), world.certificate().display().to_string());
+        Rig::without_target().args(&["--target", &target, "--tls-ca", &ca, "--tls-name", "localhost"])
+    }
+
+    pub fn without_target() -> Rig {
         let folder = tempfile::tempdir().unwrap();
-        let report = folder.path().join("report");
-        let args =
-            ["run", "--target", &target.to_string(), "--network", "regtest", "--plain-output", "--report"];
-        let mut args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        args.push(report.display().to_string());
-        Rig { args, folder }
+        let report = folder.path().join("report").display().to_string();
+        let args = ["run", "--network", "regtest", "--plain-output", "--report", &report];
+        Rig { args: args.iter().map(ToString::to_string).collect(), folder }
+    }
+
+    pub fn args_of(mut self, args: &[String]) -> Rig {
+        self.args.extend_from_slice(args);
+        self
     }
 
     pub fn args(mut self, args: &[&str]) -> Rig {

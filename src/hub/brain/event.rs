@@ -10,9 +10,41 @@ use crate::hub::store::Keep;
 use crate::link::{ToHub, ToShard};
 use crate::wire::Hash;
 
-/// A node as the operator names it: `HOST:PORT`. Resolved anew at each attempt to connect.
+/// A node as the operator names it: `HOST:PORT`, or `v1:HOST:PORT`, `v2:HOST:PORT`. Resolved anew at each attempt to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeAddr(pub String);
+
+/// What may be spoken with a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Speak {
+    /// BIP324, and v1 with a node that does not know it.
+    Either,
+    /// v1 only (`v1:HOST:PORT`).
+    V1,
+    /// BIP324 only (`v2:HOST:PORT`).
+    V2,
+}
+
+impl NodeAddr {
+    /// Where it is: `HOST:PORT`.
+    pub fn host_port(&self) -> &str {
+        self.split().1
+    }
+
+    /// What may be spoken with it.
+    pub fn speak(&self) -> Speak {
+        self.split().0
+    }
+
+    /// `v1:8333` is a host of that name, `v1:node:8333` is not.
+    fn split(&self) -> (Speak, &str) {
+        match self.0.split_once(':') {
+            Some(("v1", rest)) if rest.contains(':') => (Speak::V1, rest),
+            Some(("v2", rest)) if rest.contains(':') => (Speak::V2, rest),
+            _ => (Speak::Either, &self.0),
+        }
+    }
+}
 
 impl std::fmt::Display for NodeAddr {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,9 +86,17 @@ pub struct HubConfig {
 /// What happens to the hub.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// An asked connection is there.
+    /// An asked connection is there, its transport open.
     Connected {
         /// Which.
+        link: LinkId,
+        /// The session id of BIP324, when that is spoken; v1 otherwise.
+        v2: Option<[u8; 32]>,
+    },
+    /// An asked connection in BIP324 ended, or stayed silent for `NODE_V2_TIMEOUT`, before the node had answered the key
+    /// exchange: it may not know it.
+    NotV2 {
+        /// Which. It is over.
         link: LinkId,
     },
     /// An asked connection failed.
@@ -66,11 +106,11 @@ pub enum Input<'a> {
         /// Why, for the log.
         error: String,
     },
-    /// Bytes from a node, in any pieces.
+    /// What the transport has opened of a node's bytes, in any pieces.
     Bytes {
         /// On which link.
         link: LinkId,
-        /// The bytes.
+        /// The bytes: v1 frames, or [`crate::wire::Framing::V2`] when `Connected` said so.
         data: &'a [u8],
     },
     /// A connection ended.
@@ -94,14 +134,16 @@ pub enum Input<'a> {
 /// What the hub wants done, in order.
 #[derive(Debug)]
 pub enum Output {
-    /// Connect to a node; answered by `Connected` or `ConnectFailed`.
+    /// Connect to a node; answered by `Connected`, `ConnectFailed` or `NotV2`.
     Connect {
         /// The link's name from now on.
         link: LinkId,
         /// Where to.
         node: NodeAddr,
+        /// True exactly when BIP324 is to be spoken, v1 otherwise.
+        v2: bool,
     },
-    /// Send bytes on a link.
+    /// Send v1 frames on a link, whatever its transport.
     Send {
         /// On which.
         link: LinkId,
@@ -146,6 +188,15 @@ pub enum HubEvent {
         services: u64,
         /// Its height as it said.
         height: i32,
+        /// The session id of BIP324, when that is spoken; v1 otherwise.
+        v2: Option<[u8; 32]>,
+    },
+    /// A node did not answer a key exchange of BIP324 and is asked in v1 at once.
+    FallsBack {
+        /// The node.
+        node: NodeAddr,
+        /// Which of its links.
+        kind: LinkKind,
     },
     /// A link to a node has ended.
     NodeDown {
@@ -213,6 +264,10 @@ counters! {
     connect_failures;
     /// Links whose handshake was completed.
     links_ready;
+    /// Of these, in BIP324.
+    links_v2;
+    /// Attempts in BIP324 that the node did not answer, followed by one in v1.
+    v2_fallbacks;
     /// Links that ended.
     links_lost;
     /// Links ended by us because the node broke a rule or stayed silent.

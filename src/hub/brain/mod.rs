@@ -40,13 +40,14 @@ mod submit;
 mod txs;
 mod wants;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
-pub use event::{HubConfig, HubCounters, HubEvent, Input, LinkId, NodeAddr, Output};
+pub use event::{HubConfig, HubCounters, HubEvent, Input, LinkId, NodeAddr, Output, Speak};
 
 use crate::base::limits::{HEADER_LEN, HUB_TICK};
 use crate::base::{ClientRef, End, Instant, ShardId, UnixTime};
@@ -55,7 +56,33 @@ use crate::hub::chain::{Chain, ChainCounters, HeaderError};
 use crate::hub::session::{Break, Heard};
 use crate::hub::store::{Opened, Store, StoreCounters};
 use crate::link::{ToHub, ToShard};
-use crate::wire::{self, Command, Magic, Message, Step, WireError};
+use crate::wire::{self, Command, Framing, Magic, Message, Step, WireError, write};
+
+/// A message of a node.
+struct Frame<'a> {
+    command: Command,
+    payload: &'a [u8],
+    /// The frame it came in, when that was v1.
+    v1: Option<&'a [u8]>,
+}
+
+impl Frame<'_> {
+    /// As it is stored and given to clients. Only what is kept in this form costs a checksum in BIP324.
+    fn as_v1(&self, magic: Magic) -> Cow<'_, [u8]> {
+        match self.v1 {
+            Some(frame) => Cow::Borrowed(frame),
+            None => {
+                let mut frame = Vec::with_capacity(HEADER_LEN + self.payload.len());
+                write::raw(&mut frame, magic, self.command.name(), self.payload);
+                Cow::Owned(frame)
+            }
+        }
+    }
+}
+
+fn v1(framing: Framing, bytes: &[u8]) -> Option<&[u8]> {
+    matches!(framing, Framing::V1(_)).then_some(bytes)
+}
 
 /// The hub.
 pub struct Hub {
@@ -146,7 +173,8 @@ impl Hub {
         self.now = now.max(self.now);
         self.unix = unix;
         match input {
-            Input::Connected { link } => self.connected(link),
+            Input::Connected { link, v2 } => self.connected(link, v2),
+            Input::NotV2 { link } => self.not_v2(link),
             Input::ConnectFailed { link, error } => {
                 self.counters.connect_failures += 1;
                 self.lost(link, format!("cannot connect: {error}"));
@@ -175,6 +203,11 @@ impl Hub {
         }
         self.tick_txs();
         self.tick_store();
+    }
+
+    /// The network's magic.
+    pub fn magic(&self) -> Magic {
+        self.magic
     }
 
     /// When `tick` is due.
@@ -266,11 +299,12 @@ impl Hub {
         let Some(link) = self.nodes.links.get_mut(&id) else { return };
         let Some(session) = link.session.as_mut() else { return };
         session.alive(now);
+        let framing = if link.v2.is_some() { Framing::V2 } else { Framing::V1(self.magic) };
         let mut buffer = std::mem::take(&mut link.buffer);
         buffer.extend_from_slice(data);
         let mut at = 0;
         loop {
-            let why = match wire::split(self.magic, &buffer[at..]) {
+            let why = match framing.split(&buffer[at..]) {
                 Step::Need(_) => break,
                 Step::Drop { used, .. } => {
                     self.counters.bad_messages += 1;
@@ -279,10 +313,10 @@ impl Hub {
                 }
                 Step::End(End::Oversize) => Break::Oversize,
                 Step::End(_) => Break::WrongMagic,
-                Step::Message { command, used, .. } => {
-                    let framed = &buffer[at..at + used];
+                Step::Message { command, payload, used } => {
+                    let frame = Frame { command, payload, v1: v1(framing, &buffer[at..at + used]) };
                     at += used;
-                    match self.message(id, &command, framed) {
+                    match self.message(id, &frame) {
                         Ok(()) => continue,
                         Err(why) => why,
                     }
@@ -302,13 +336,14 @@ impl Hub {
         }
     }
 
-    fn message(&mut self, id: LinkId, command: &Command, framed: &[u8]) -> Result<(), Break> {
+    fn message(&mut self, id: LinkId, frame: &Frame<'_>) -> Result<(), Break> {
+        let command = &frame.command;
         self.counters.messages_in += 1;
         if command.name() == "reject" {
-            self.on_reject(framed.get(HEADER_LEN..).unwrap_or(&[]));
+            self.on_reject(frame.payload);
             return Ok(());
         }
-        let message = match wire::parse(command, framed.get(HEADER_LEN..).unwrap_or(&[])) {
+        let message = match wire::parse(command, frame.payload) {
             Ok(message) => message,
             Err(error @ WireError::TooMany(_)) => {
                 return Err(Break::BadMessage { command: command.name().to_owned(), error });
@@ -330,24 +365,24 @@ impl Hub {
                 self.link_ready(id);
                 Ok(())
             }
-            Heard::HandOn => self.dispatch(id, &message, framed),
+            Heard::HandOn => self.dispatch(id, &message, frame),
         }
     }
 
-    fn dispatch(&mut self, id: LinkId, message: &Message<'_>, framed: &[u8]) -> Result<(), Break> {
+    fn dispatch(&mut self, id: LinkId, message: &Message<'_>, frame: &Frame<'_>) -> Result<(), Break> {
         match message {
             Message::Headers(list) => self.on_headers(id, *list)?,
-            Message::Block(_) => self.on_block(id, framed)?,
+            Message::Block(_) => self.on_block(id, &frame.as_v1(self.magic))?,
             Message::CmpctBlock(payload) => self.on_cmpct(id, payload)?,
             Message::BlockTxn(payload) => self.on_blocktxn(id, payload),
             Message::CFHeaders { stop, previous, hashes, .. } => {
                 self.on_cfheaders(id, stop, previous, *hashes)?
             }
             Message::CFilter { filter_type: 0, block, filter } => {
-                self.on_cfilter(id, block, filter, framed)?
+                self.on_cfilter(id, block, filter, &frame.as_v1(self.magic))?
             }
             Message::Inv(list) => self.on_inv(id, *list),
-            Message::Tx(_) => self.on_tx(id, framed),
+            Message::Tx(_) => self.on_tx(id, &frame.as_v1(self.magic)),
             Message::GetData(list) => self.on_getdata(id, *list),
             Message::NotFound(list) => self.on_notfound(id, *list),
             Message::Addr(payload, count) => self.on_addr(payload, *count),

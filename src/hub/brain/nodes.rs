@@ -1,5 +1,10 @@
 //! The nodes behind and the links to them: opening, back-off, loss.
 //!
+//! BIP324 is tried first. A node that does not answer the key exchange is connected to again at once in v1, and is asked in v1
+//! from then on, until it says in its `version` that it knows BIP324 (NODE_P2P_V2): Bitcoin Core goes by that bit, too, and
+//! falls back the same way (V2Transport::ShouldReconnectV1). The bit is looked at with each `version`, so a node that has
+//! been upgraded is met in BIP324 with the next link.
+//!
 //! Invariants: a node has at most one link of each kind; a node that cannot be reached is tried again after a pause
 //! that doubles from `NODE_RETRY_FIRST` to `NODE_RETRY_LAST`; the ear opens only while main is ready; a rare link opens
 //! only when asked and closes after `RARE_LINK_IDLE`.
@@ -9,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Hub, HubEvent, LinkId, NodeAddr, Output};
+use super::{Hub, HubEvent, LinkId, NodeAddr, Output, Speak};
 use crate::base::Instant;
 use crate::base::limits::{
     NODE_CONNECT_TIMEOUT, NODE_RETRY_FIRST, NODE_RETRY_LAST, NODE_TIMEOUT, RARE_LINK_IDLE,
@@ -55,6 +60,8 @@ pub(super) struct Node {
     pub(super) last_up: Option<Instant>,
     /// What it serves, remembered over losses of the link.
     pub(super) services: Services,
+    /// True exactly when it did not answer BIP324 and has not said since that it knows it.
+    v1_only: bool,
 }
 
 impl Node {
@@ -70,6 +77,16 @@ impl Node {
             blocks_in_flight: 0,
             last_up: None,
             services: Services::empty(),
+            v1_only: false,
+        }
+    }
+
+    /// Whether the next link begins in BIP324.
+    fn wants_v2(&self) -> bool {
+        match self.addr.speak() {
+            Speak::V1 => false,
+            Speak::V2 => true,
+            Speak::Either => !self.v1_only,
         }
     }
 
@@ -99,6 +116,8 @@ pub(super) struct Link {
     pub(super) kind: LinkKind,
     /// `None` until the connection is there.
     pub(super) session: Option<Session>,
+    /// The session id of BIP324; `None` in v1.
+    pub(super) v2: Option<[u8; 32]>,
     /// The beginning of a message whose rest has not come.
     pub(super) buffer: Vec<u8>,
     since: Instant,
@@ -180,16 +199,34 @@ impl Hub {
         let id = LinkId(self.nodes.next);
         self.nodes.next += 1;
         line.link = Some(id);
-        let addr = entry.addr.clone();
-        let link = Link { node, kind, session: None, buffer: Vec::new(), since: now, used: now };
+        let (addr, v2) = (entry.addr.clone(), entry.wants_v2());
+        let link = Link { node, kind, session: None, v2: None, buffer: Vec::new(), since: now, used: now };
         self.nodes.links.insert(id, link);
         self.counters.connects += 1;
-        self.out.push_back(Output::Connect { link: id, node: addr });
+        self.out.push_back(Output::Connect { link: id, node: addr, v2 });
         self.wake_at(now + NODE_CONNECT_TIMEOUT);
     }
 
+    /// The node did not answer BIP324: v1 at once, unless the operator has forbidden it.
+    pub(super) fn not_v2(&mut self, id: LinkId) {
+        let Some(link) = self.nodes.links.get(&id) else { return };
+        let (index, kind) = (link.node, link.kind);
+        let Some(node) = self.nodes.list.get_mut(index) else { return };
+        if node.addr.speak() != Speak::Either {
+            return self.lost(id, "no answer to a key exchange of BIP324, and v2: forbids v1".into());
+        }
+        self.nodes.links.remove(&id);
+        node.v1_only = true;
+        node.line_mut(kind).link = None;
+        let event = HubEvent::FallsBack { node: node.addr.clone(), kind };
+        self.counters.v2_fallbacks += 1;
+        self.out.push_back(Output::Event(event));
+        // Nobody can have asked anything of this link, so nothing else needs to know.
+        self.open_line(index, kind);
+    }
+
     /// The connection is there: our `version` goes out.
-    pub(super) fn connected(&mut self, id: LinkId) {
+    pub(super) fn connected(&mut self, id: LinkId, v2: Option<[u8; 32]>) {
         use rand::RngCore as _;
         let salt = self.rng.next_u64();
         let (height, _) = self.chain.tip();
@@ -205,6 +242,7 @@ impl Hub {
             return;
         }
         let mut out = Vec::new();
+        link.v2 = v2;
         link.session = Some(Session::start(link.kind, &us, self.now, self.unix, &mut out));
         self.send_bytes(id, out);
     }
@@ -268,15 +306,18 @@ impl Hub {
     pub(super) fn link_ready(&mut self, id: LinkId) {
         let now = self.now;
         let Some((link, session)) = self.nodes.ready(id) else { return };
-        let (index, kind, peer) = (link.node, link.kind, session.peer().clone());
+        let (index, kind, v2, peer) = (link.node, link.kind, link.v2, session.peer().clone());
         let Some(node) = self.nodes.list.get_mut(index) else { return };
+        node.v1_only = v2.is_none() && !peer.services.contains(Services::P2P_V2);
         self.counters.links_ready += 1;
+        self.counters.links_v2 += u64::from(v2.is_some());
         self.out.push_back(Output::Event(HubEvent::NodeUp {
             node: node.addr.clone(),
             kind,
             user_agent: peer.user_agent.clone(),
             services: peer.services.bits(),
             height: peer.start_height,
+            v2,
         }));
         if kind == LinkKind::Main {
             node.services = peer.services;

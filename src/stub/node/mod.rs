@@ -76,6 +76,8 @@ pub struct Options {
     pub unix_start: UnixTime,
     /// Serves compact filters and says so.
     pub filters: bool,
+    /// Says that it knows BIP324 (NODE_P2P_V2); whether it does is its host's business.
+    pub v2: bool,
     /// The filter of a new block can be had only after this; the block is announced at once all the same, as Bitcoin
     /// Core does. Requests that reach beyond the index get no answer.
     pub filter_delay: Duration,
@@ -105,6 +107,7 @@ impl Default for Options {
         Options {
             unix_start: 1_700_000_000,
             filters: true,
+            v2: false,
             filter_delay: Duration::ZERO,
             tx_delay: Duration::ZERO,
             feature: false,
@@ -471,8 +474,10 @@ impl StubNode {
     }
 
     fn services(&self) -> Services {
-        let all = Services::NETWORK | Services::WITNESS | Services::NETWORK_LIMITED;
-        if self.options.filters { all | Services::COMPACT_FILTERS } else { all }
+        let mut services = Services::NETWORK | Services::WITNESS | Services::NETWORK_LIMITED;
+        services.set(Services::COMPACT_FILTERS, self.options.filters);
+        services.set(Services::P2P_V2, self.options.v2);
+        services
     }
 
     fn unix(&self, now: Instant) -> UnixTime {

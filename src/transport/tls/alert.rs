@@ -18,6 +18,8 @@ pub const CERTIFICATE_EXPIRED: u8 = 45;
 pub const ILLEGAL_PARAMETER: u8 = 47;
 /// decode_error.
 pub const DECODE_ERROR: u8 = 50;
+/// protocol_version.
+pub const PROTOCOL_VERSION: u8 = 70;
 /// internal_error.
 pub const INTERNAL_ERROR: u8 = 80;
 /// user_canceled: informs, and a close_notify follows.
@@ -49,6 +51,10 @@ impl Violation {
     pub const OVERFLOW: Violation = Violation::new(End::TlsOverflow, RECORD_OVERFLOW);
     /// More than we take of what costs us work and brings nothing.
     pub const LIMIT: Violation = Violation::new(End::TlsLimit, UNEXPECTED_MESSAGE);
+    /// A client that does not speak TLS 1.3.
+    pub const VERSION: Violation = Violation::new(End::TlsVersion, PROTOCOL_VERSION);
+    /// More bytes than a handshake may have.
+    pub const TOO_MUCH: Violation = Violation::new(End::TlsLimit, HANDSHAKE_FAILURE);
     /// A failure of ours.
     pub const INTERNAL: Violation = Violation::new(End::TlsLimit, INTERNAL_ERROR);
     /// The peer ends by an alert.

@@ -20,14 +20,17 @@ use rustls::{CommonState, HandshakeKind, InvalidMessage, PeerIncompatible};
 
 use super::alert::{self, Violation};
 use super::client::{Collect, Collector};
+use super::peek::{Stop, look};
 use super::secrets::{Secrets, captured};
-use super::session::{ALERT, Extra, HEADER, Session, record};
+use super::session::{ALERT, DATA, Extra, HEADER, Session, TAG, record};
 use super::suite::{Keys, Suite};
 use crate::base::End;
 use crate::transport::{Role, Shake};
 
 /// Most bytes that a peer may send in a handshake: ClientHello and a client's certificates, or all of a server's.
 pub const MAX_BYTES: usize = 64 << 10;
+/// The header of a sealed record that holds its content type and nothing else.
+const EMPTY: [u8; HEADER] = [DATA, 3, 3, 0, 1 + TAG as u8];
 /// The first buffer for what rustls wants sent: an alert or a client's Finished fit.
 const FIRST_RESERVE: usize = 512;
 
@@ -39,6 +42,8 @@ pub struct Handshake {
     fed: usize,
     /// Bytes used up so far.
     used: usize,
+    /// True exactly when the ClientHello has been looked at (always true of a client).
+    looked: bool,
     /// True exactly when something of ours has gone out.
     spoken: bool,
 }
@@ -90,19 +95,32 @@ impl Handshake {
     }
 
     fn new(side: Side) -> Box<Handshake> {
-        Box::new(Handshake { side, secrets: None, fed: 0, used: 0, spoken: false })
+        let looked = matches!(side, Side::Client { .. });
+        Box::new(Handshake { side, secrets: None, fed: 0, used: 0, looked, spoken: false })
     }
 
     /// Takes what has come. `input` is all that has not been used yet, as the last step left it.
     pub fn step(mut self: Box<Self>, input: &mut [u8], out: &mut Vec<u8>) -> Shake<Handshake, Session> {
+        if !self.looked {
+            // Before rustls: see `Seen::is_too_old`. A hello is given to it whole.
+            match look(input) {
+                Err(Stop::More) if input.len() > MAX_BYTES => return self.refuse(Violation::TOO_MUCH, out),
+                Err(Stop::More) => return Shake::More { handshake: self, used: 0 },
+                Ok(seen) if seen.is_too_old() => return self.refuse(Violation::VERSION, out),
+                Ok(_) | Err(Stop::Wrong) => self.looked = true,
+            }
+        }
         let mut used = 0;
         loop {
             // One more record; the beginning of one is shown too, so that a wrong header is answered at once.
             let rest = &mut input[used..];
             let (end, whole) = record_end(rest, self.fed);
             if self.used + end > MAX_BYTES {
-                return self
-                    .refuse(Violation { end: End::TlsLimit, alert: Some(alert::HANDSHAKE_FAILURE) }, out);
+                return self.refuse(Violation::TOO_MUCH, out);
+            }
+            // A sealed record with nothing in it: whatever it is, it has no place here (section 5.1). rustls would wait for the next.
+            if whole && self.secrets.is_some() && rest[self.fed..end].starts_with(&EMPTY) {
+                return self.refuse(Violation::UNEXPECTED, out);
             }
             let (discard, turn) = self.turn(&mut rest[..end], out);
             if whole {

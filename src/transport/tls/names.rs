@@ -34,9 +34,18 @@ impl Names {
         let mut sources = Vec::new();
         for (place, certificate) in certificates.iter().enumerate() {
             let (chain, key) = (certificate.chain.certificates("certificate")?, certificate.key.key()?);
+            let before = names.len();
             for name in dns_names(certificate, &chain)? {
                 // The first certificate for a name has it, as the first is the default.
                 names.entry(name).or_insert(place);
+            }
+            if place > 0 && names.len() == before {
+                return Err(SetupError::Contents {
+                    what: "certificate",
+                    from: certificate.chain.name(),
+                    found: "no DNS name that no certificate before it has, so it would never be used".into(),
+                    expected: "a certificate with a DNS name of its own (subject alternative name)",
+                });
             }
             keys.push(Arc::new(certified(certificate, &chain, &key, provider)?));
             sources.push((chain, key));

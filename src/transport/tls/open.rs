@@ -22,7 +22,7 @@ const MAX_TICKET: u32 = 4 + 4 + 256 + 65_537 + 65_536;
 
 impl Session {
     /// Opens the whole records at the front of `bytes`, in place. `reply` gets what has to be sent for it: the answer to a request for
-    /// a key update, and after an error the alert.
+    /// a key update, and after an error the alert. After an error nothing is given, not even what stood in good records before the bad one.
     pub fn open(&mut self, bytes: &mut [u8], reply: &mut Vec<u8>) -> Result<Opened, End> {
         if let Some(end) = self.ended {
             return Err(end);

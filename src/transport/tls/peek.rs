@@ -19,20 +19,44 @@ const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 /// The extension that offers tickets; it is always the last one (RFC 8446, section 4.2.11).
 const PRE_SHARED_KEY: usize = 41;
+/// The extension that says which versions (section 4.2.1), and TLS 1.3's number.
+const SUPPORTED_VERSIONS: usize = 43;
+const TLS_1_3: usize = 0x0304;
 /// Longest record of plaintext.
 const MAX_RECORD: usize = 1 << 14;
 
+/// What a ClientHello says that matters here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Seen {
+    /// The version that it has in front, for old servers.
+    legacy: u16,
+    /// True exactly when it offers TLS 1.3.
+    offers_1_3: bool,
+    /// True exactly when it offers a ticket.
+    offers_ticket: bool,
+}
+
+impl Seen {
+    /// True exactly when RFC 8446 wants protocol_version for it: no TLS 1.3 (section 4.2.1), or SSL 3.0 and older in front (D.5). rustls looks
+    /// at other things first, or not at all.
+    pub fn is_too_old(&self) -> bool {
+        !self.offers_1_3 || self.legacy <= 0x0300
+    }
+}
+
 /// Looks at the first bytes of a connection: no allocation, work bounded by the number of extensions and records.
 pub fn peek(bytes: &[u8]) -> Hello {
-    let mut reader = Reader { bytes, left: 0 };
-    match read(&mut reader) {
-        Ok(hello) => hello,
+    match look(bytes) {
+        Ok(seen) if seen.offers_ticket => Hello::Resuming,
+        Ok(_) => Hello::Full,
         Err(Stop::More) => Hello::Incomplete,
         Err(Stop::Wrong) => Hello::Other,
     }
 }
 
-fn read(reader: &mut Reader<'_>) -> Result<Hello, Stop> {
+/// As [`peek`], with all that was seen.
+pub(super) fn look(bytes: &[u8]) -> Result<Seen, Stop> {
+    let reader = &mut Reader { bytes, left: 0 };
     if reader.number(1)? != usize::from(CLIENT_HELLO) {
         return Err(Stop::Wrong);
     }
@@ -40,25 +64,36 @@ fn read(reader: &mut Reader<'_>) -> Result<Hello, Stop> {
     if left > super::handshake::MAX_BYTES {
         return Err(Stop::Wrong);
     }
-    // Version and random, then session id, cipher suites, compression methods: each behind its length.
-    reader.skip(take(&mut left, 34)?)?;
+    let legacy = reader.number(take(&mut left, 2)?)? as u16;
+    let mut seen = Seen { legacy, offers_1_3: false, offers_ticket: false };
+    // The random, then session id, cipher suites, compression methods: each behind its length.
+    reader.skip(take(&mut left, 32)?)?;
     for length in [1, 2, 1] {
         let field = reader.number(take(&mut left, length)?)?;
         reader.skip(take(&mut left, field)?)?;
     }
     if left == 0 {
-        return Ok(Hello::Full);
+        return Ok(seen);
     }
     reader.number(take(&mut left, 2)?)?;
     while left > 0 {
         let kind = reader.number(take(&mut left, 2)?)?;
         let length = reader.number(take(&mut left, 2)?)?;
-        if kind == PRE_SHARED_KEY {
-            return Ok(Hello::Resuming);
+        let mut inside = take(&mut left, length)?;
+        match kind {
+            PRE_SHARED_KEY => seen.offers_ticket = true,
+            SUPPORTED_VERSIONS => {
+                let list = reader.number(take(&mut inside, 1)?)?;
+                for _ in 0..take(&mut inside, list)? / 2 {
+                    seen.offers_1_3 |= reader.number(2)? == TLS_1_3;
+                }
+                inside += list % 2;
+            }
+            _ => {}
         }
-        reader.skip(take(&mut left, length)?)?;
+        reader.skip(inside)?;
     }
-    Ok(Hello::Full)
+    Ok(seen)
 }
 
 /// Takes so many bytes of what a message has left.
@@ -67,8 +102,12 @@ fn take(left: &mut usize, length: usize) -> Result<usize, Stop> {
     Ok(length)
 }
 
-enum Stop {
+/// Why there is nothing to be said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stop {
+    /// More bytes are needed.
     More,
+    /// It is no ClientHello.
     Wrong,
 }
 

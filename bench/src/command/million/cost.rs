@@ -13,30 +13,18 @@ use crate::relay_process::RelayProcess;
 use crate::rig::engine::Shared;
 use crate::rig::node;
 use crate::rig::run::Run;
-use crate::rig::scenario::{Ramp, Scenario, Wish, part};
-use crate::{MAGIC, Outcome};
+use crate::rig::scenario::{Scenario, Transport};
+use crate::{MAGIC, Outcome, crowd};
 
 /// Longest wait for one announcement to reach everybody.
-pub(super) const ANNOUNCE: Duration = Duration::from_secs(180);
-/// Longest wait for all clients.
-pub(super) const CONNECT: Duration = Duration::from_secs(600);
+pub(in crate::command) const ANNOUNCE: Duration = Duration::from_secs(180);
+/// Longest wait for all clients: a million TLS handshakes are 250 s of CPU, both ends.
+pub(in crate::command) const CONNECT: Duration = Duration::from_secs(1_200);
 /// After this, delayed acknowledgements (40 ms) are through.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// A scenario of `clients` that only listen, all at once.
-pub(super) fn listeners(target: SocketAddr, clients: u32, behaviour: &str) -> Outcome<Scenario> {
-    let wish = Wish {
-        targets: vec![target.to_string()],
-        clients: Some(u64::from(clients)),
-        parts: vec![part(behaviour)?],
-        ramp: Some(Ramp::All.to_string()),
-        ..Wish::default()
-    };
-    Ok(Scenario::new(wish, false)?)
-}
-
 /// A stub node whose blocks and transactions are noted in `shared` when it begins to announce them.
-pub(super) fn node(shared: &Arc<Shared>) -> Outcome<node::Fleet> {
+pub(in crate::command) fn node(shared: &Arc<Shared>) -> Outcome<node::Fleet> {
     let told = shared.clone();
     let observer = move |seen: &node::Announcement| {
         let at = told.at(seen.at);
@@ -54,12 +42,21 @@ pub(super) fn node(shared: &Arc<Shared>) -> Outcome<node::Fleet> {
     Ok(node::Fleet::start(&plan)?)
 }
 
+/// Clients of the relay that only listen, all at once.
+pub(in crate::command) fn listeners(
+    relay: &RelayProcess,
+    clients: u32,
+    transport: Transport,
+) -> Outcome<Scenario> {
+    crowd::scenario(relay.address_for(transport), transport, relay.certificate(), clients, "idle")
+}
+
 /// Microseconds of the relay's CPU per announcement and client.
-pub(super) fn relay(clients: u32, rounds: u32, stop: &AtomicBool) -> Outcome<f64> {
+pub(super) fn relay(clients: u32, rounds: u32, transport: Transport, stop: &AtomicBool) -> Outcome<f64> {
     let shared = Shared::new(1, MAGIC);
     let node = node(&shared)?;
-    let relay = RelayProcess::with_room(node.addresses()[0], clients)?;
-    let mut run = Run::start(listeners(relay.address(), clients, "idle")?, shared, Some(relay.pid()))?;
+    let relay = RelayProcess::with_room(node.addresses()[0], clients, transport)?;
+    let mut run = Run::start(listeners(&relay, clients, transport)?, shared, Some(relay.pid()))?;
     if !run.wait(CONNECT, stop, |_, _| {}, |run| run.levels().ready == u64::from(clients)) {
         return Err(format!("only {} of {clients} clients became ready", run.levels().ready).into());
     }
@@ -87,10 +84,14 @@ pub(super) fn announce(run: &mut Run, node: &node::Fleet, stop: &AtomicBool) -> 
     Ok((spent.as_secs_f64() * 1e6 / clients as f64, seconds))
 }
 
+fn mute(floor: SocketAddr, clients: u32) -> Outcome<Scenario> {
+    crowd::scenario(floor, Transport::Plain, None, clients, "mute")
+}
+
 /// Microseconds of CPU of the bare send loop per announcement and client.
 pub(super) fn floor(clients: u32, rounds: u32, stop: &AtomicBool) -> Outcome<f64> {
     let mut floor = FloorProcess::start(clients)?;
-    let mut run = Run::start(listeners(floor.address, clients, "mute")?, Shared::new(1, MAGIC), None)?;
+    let mut run = Run::start(mute(floor.address, clients)?, Shared::new(1, MAGIC), None)?;
     if !run.wait(CONNECT, stop, |_, _| {}, |run| run.levels().open == u64::from(clients)) {
         let refused = run.total().refused;
         return Err(

@@ -8,6 +8,7 @@ use super::{Args, say};
 use crate::command::median;
 use crate::relay_process::RelayProcess;
 use crate::rig::engine::Shared;
+use crate::rig::measure::Tally;
 use crate::rig::node::Fleet;
 use crate::rig::report::Sample;
 use crate::rig::run::Run;
@@ -53,6 +54,8 @@ pub(super) struct Big {
     pub(super) rss_full: f64,
     pub(super) rss_drained: f64,
     pub(super) cost: f64,
+    /// Of everybody, the whole run.
+    pub(super) tally: Tally,
 }
 
 impl Big {
@@ -79,6 +82,7 @@ impl Big {
             rss_full: no,
             rss_drained: no,
             cost: no,
+            tally: Tally::default(),
         }
     }
 }
@@ -97,10 +101,10 @@ struct Stage<'a> {
 pub(super) fn run(args: &Args, stop: &AtomicBool) -> Outcome<(Big, Outcome)> {
     let shared = Shared::new(1, MAGIC);
     let node = node(&shared)?;
-    let relay = RelayProcess::with_room(node.addresses()[0], args.clients)?;
+    let relay = RelayProcess::with_room(node.addresses()[0], args.clients, args.transport)?;
     std::thread::sleep(Duration::from_secs(1));
     let kernel_start = target::kernel_bytes().unwrap_or(0);
-    let run = Run::start(listeners(relay.address(), args.clients, "idle")?, shared, Some(relay.pid()))?;
+    let run = Run::start(listeners(&relay, args.clients, args.transport)?, shared, Some(relay.pid()))?;
     let mut stage = Stage { args, stop, node, run, big: Big::nothing() };
     let ended = stage.phases(kernel_start);
     // Whatever a phase made of it: somebody wanted the end.
@@ -118,6 +122,7 @@ pub(super) fn run(args: &Args, stop: &AtomicBool) -> Outcome<(Big, Outcome)> {
     big.pongs = sum.counts.pongs;
     big.pings_open = sum.counts.pings - sum.counts.pongs - sum.counts.pings_dropped;
     big.rig = results.rig_rss.saturating_sub(results.rig_rss_before) as f64 / f64::from(args.clients);
+    big.tally = sum.clone();
     report::write(&args.report, &results)?;
     say(&format!("report in {}", args.report.display()));
     Ok((big, ended))
@@ -138,7 +143,9 @@ impl Stage<'_> {
         self.connect(kernel_start)?;
         self.blocks()?;
         self.transactions()?;
-        self.churn()?;
+        if !self.args.churn_for().is_zero() {
+            self.churn()?;
+        }
         // Every ping under way is given its time; then the drain.
         self.run.engine().ping(Duration::ZERO);
         Ok(())
@@ -167,13 +174,13 @@ impl Stage<'_> {
 
     fn blocks(&mut self) -> Outcome {
         let (mut costs, mut fanouts) = (Vec::new(), Vec::new());
-        for number in 0..self.args.blocks {
-            if number == self.args.blocks / 2 {
+        for number in 0..self.args.blocks() {
+            if number == self.args.blocks() / 2 {
                 say("pings from now on");
                 self.run.engine().ping(self.args.ping_every);
             }
             let (cost, seconds) = announce(&mut self.run, &self.node, self.stop)?;
-            if number < self.args.blocks / 2 {
+            if number < self.args.blocks() / 2 {
                 costs.push(cost);
             }
             fanouts.push(seconds);
@@ -182,14 +189,14 @@ impl Stage<'_> {
             say(&format!(
                 "block {} of {}: {seconds:.1} s, {cost:.2} us of the relay's CPU per client",
                 number + 1,
-                self.args.blocks
+                self.args.blocks()
             ));
         }
         Ok(())
     }
 
     fn transactions(&mut self) -> Outcome {
-        let (all, clients) = (self.args.txs, u64::from(self.args.clients));
+        let (all, clients) = (self.args.txs(), u64::from(self.args.clients));
         say(&format!("{all} transactions"));
         let (mut made, before) = (0, self.run.sum().txs_heard);
         self.run.engine().ping(Duration::ZERO);
@@ -223,13 +230,14 @@ impl Stage<'_> {
 
     fn churn(&mut self) -> Outcome {
         let (args, clients) = (self.args, u64::from(self.args.clients));
-        say(&format!("churn for {} s", args.churn_for.as_secs()));
+        let churn_for = args.churn_for();
+        say(&format!("churn for {} s", churn_for.as_secs()));
         let left = self.run.sum().left;
         self.run.engine().ping(args.ping_every * CHURN_PINGS);
         self.run.engine().churn(args.churn);
         let churn = Instant::now();
-        while churn.elapsed() < args.churn_for {
-            let pause = CHURN_BLOCK.min(args.churn_for.saturating_sub(churn.elapsed()));
+        while churn.elapsed() < churn_for {
+            let pause = CHURN_BLOCK.min(churn_for.saturating_sub(churn.elapsed()));
             self.run.wait(pause, self.stop, progress, |_| false);
             self.node.mine()?;
             self.big.churned = (self.run.sum().left - left) as f64;

@@ -13,6 +13,7 @@
 //! | `reconnector` | stays for 1 to 10 s, comes back |
 //! | `slow`, `stalled` | ask for much and read little, or nothing |
 //! | `attackers`, `attack-...` | the rows of the table of bad input, mixed or one alone |
+//! | `tls-...`, `v2-probe` | attack the transport's handshake, from below |
 //!
 //! - `request`: questions and when they are answered; `follow`: the chain of headers; both parts of several behaviours
 //! - `shared`: what all clients of the process have in common
@@ -45,6 +46,7 @@ use breakwater::wire::{Message, Services};
 
 use super::client::{Context, Flow, Reading};
 use super::measure::Tally;
+use super::scenario::Transport;
 
 /// What a behaviour says in `version` and right after.
 #[derive(Debug, Clone, Copy)]
@@ -162,6 +164,8 @@ pub struct Kind {
     pub what: &'static str,
     /// True exactly when it does what nobody may do to a host that is not theirs.
     pub attack: bool,
+    /// What it can be said over.
+    pub over: Over,
     /// Makes one.
     pub make: fn(&Options) -> Box<dyn Behaviour>,
 }
@@ -170,6 +174,17 @@ impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
+}
+
+/// Which transports a behaviour can be said over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// All of them.
+    Any,
+    /// Those with v1 messages inside: plain and TLS.
+    V1,
+    /// It speaks below the transport, bytes as they are; usually with a target of this one.
+    Raw(Transport),
 }
 
 /// What a scenario can set for a behaviour; each uses what it understands.
@@ -193,58 +208,118 @@ pub struct Options {
 
 /// All of them.
 pub const KINDS: &[Kind] = &[
-    Kind { name: "idle", what: "listens: blocks and transactions by inv", attack: false, make: idle::make },
+    Kind {
+        name: "idle",
+        what: "listens: blocks and transactions by inv",
+        attack: false,
+        over: Over::Any,
+        make: idle::make,
+    },
     Kind {
         name: "mute",
         what: "connects and says nothing; counts messages",
         attack: false,
+        over: Over::Any,
         make: mute::make,
     },
-    Kind { name: "pinger", what: "pings every 2 s, as bitcoinj does", attack: false, make: pinger::make },
+    Kind {
+        name: "pinger",
+        what: "pings every 2 s, as bitcoinj does",
+        attack: false,
+        over: Over::Any,
+        make: pinger::make,
+    },
     Kind {
         name: "wallet",
         what: "compact filters: headers, filters, matching blocks",
         attack: false,
+        over: Over::Any,
         make: wallet::make,
     },
     Kind {
         name: "ibd",
         what: "downloads all blocks from genesis on, again and again",
         attack: false,
+        over: Over::Any,
         make: ibd::make,
     },
     Kind {
         name: "tip",
         what: "full node at the tip: compact blocks, transactions",
         attack: false,
+        over: Over::Any,
         make: tip::make,
     },
     Kind {
         name: "submitter",
         what: "submits valid regtest transactions at a rate",
         attack: false,
+        over: Over::Any,
         make: submitter::make,
     },
     Kind {
         name: "scanner",
         what: "asks for addresses, leaves, comes again",
         attack: false,
+        over: Over::Any,
         make: scanner::make,
     },
     Kind {
         name: "reconnector",
         what: "stays for 1 to 10 s and comes back",
         attack: false,
+        over: Over::Any,
         make: reconnector::make,
     },
     Kind {
         name: "slow",
         what: "asks for blocks, reads 1,000 bytes per 100 ms",
         attack: true,
+        over: Over::Any,
         make: deaf::slow,
     },
-    Kind { name: "stalled", what: "asks for blocks and never reads", attack: true, make: deaf::stalled },
-    Kind { name: "attackers", what: "all rows of bad input in turn", attack: true, make: attack::mixed },
+    Kind {
+        name: "stalled",
+        what: "asks for blocks and never reads",
+        attack: true,
+        over: Over::Any,
+        make: deaf::stalled,
+    },
+    Kind {
+        name: "attackers",
+        what: "all rows of bad input in turn",
+        attack: true,
+        over: Over::Any,
+        make: attack::mixed,
+    },
+    Kind {
+        name: "tls-silent",
+        what: "connects and says nothing to a TLS listener",
+        attack: true,
+        over: Over::Raw(Transport::Tls),
+        make: attack::raw::silent,
+    },
+    Kind {
+        name: "tls-hello-flood",
+        what: "full TLS handshakes, left after the ClientHello",
+        attack: true,
+        over: Over::Raw(Transport::Tls),
+        make: attack::raw::hello_flood,
+    },
+    Kind {
+        name: "tls-garbage",
+        what: "what is no TLS, or breaks off inside of it",
+        attack: true,
+        over: Over::Raw(Transport::Tls),
+        make: attack::raw::garbage,
+    },
+    Kind {
+        name: "v2-probe",
+        what: "63 random bytes of a BIP324 key, then nothing",
+        attack: true,
+        over: Over::Raw(Transport::V2),
+        make: attack::raw::probe,
+    },
     row::<0>(),
     row::<1>(),
     row::<2>(),
@@ -272,7 +347,8 @@ pub fn find(name: &str) -> Option<&'static Kind> {
 
 const fn row<const ROW: usize>() -> Kind {
     let row = &attack::rows::ROWS[ROW];
-    Kind { name: row.name, what: row.what, attack: true, make: attack::alone::<ROW> }
+    let over = if row.v1 { Over::V1 } else { Over::Any };
+    Kind { name: row.name, what: row.what, attack: true, over, make: attack::alone::<ROW> }
 }
 
 // A row without a name of its own would be reached only in the mix.

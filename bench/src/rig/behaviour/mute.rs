@@ -14,6 +14,11 @@ impl Behaviour for Mute {
         Some(Flow::Go)
     }
 
+    fn unreadable(&mut self, _: &mut Context<'_>, _: &'static str) -> Flow {
+        // What is sealed for nobody: its bytes are counted.
+        Flow::Go
+    }
+
     fn on_end(&self) -> OnEnd {
         OnEnd::Deserved { again_us: AGAIN_US }
     }

@@ -9,6 +9,7 @@ use super::worker::Worker;
 use crate::Outcome;
 use crate::rig::behaviour::OnEnd;
 use crate::rig::client::Flow;
+use crate::rig::scenario::Transport;
 
 /// Timers, pings and departures handled per turn: sockets come first.
 const PER_TURN: usize = 256;
@@ -50,7 +51,8 @@ impl Worker<'_> {
     /// Begins a connection whose intended moment is `due`.
     fn connect(&mut self, slot: u32, due: Instant) -> Outcome {
         let number = self.number(slot);
-        let target = self.scenario.targets[number as usize % self.scenario.targets.len()];
+        let part = usize::from(self.slots[slot as usize].part);
+        let target = self.scenario.route(part, number).target;
         let source = self.scenario.sources.of(number);
         self.ring.connect(slot, source, target)?;
         let entry = &mut self.slots[slot as usize];
@@ -97,7 +99,19 @@ impl Worker<'_> {
             self.landed(slot);
             self.settled(slot);
         }
-        let speaks = self.call(slot, |client, cx| client.start(cx))?;
+        let part = usize::from(self.slots[slot as usize].part);
+        let transport = self.scenario.route(part, self.number(slot)).transport;
+        let speaks = match transport {
+            Transport::Plain => self.call(slot, |client, cx| client.start(cx))?,
+            Transport::V2 | Transport::Tls => {
+                self.call(slot, |client, cx| {
+                    client.reached(cx);
+                    Flow::Go
+                })?;
+                self.begin_shaking(slot, transport);
+                true
+            }
+        };
         if speaks && !self.slots[slot as usize].receiving {
             self.read_on(slot)?;
         }
@@ -129,6 +143,7 @@ impl Worker<'_> {
             let settled = match entry.state {
                 _ if entry.visit != visit => true,
                 State::Connecting => false,
+                State::Open if entry.client.is_opening() => false,
                 State::Open => entry.client.is_ready() || entry.client.on_end() != OnEnd::Lost,
                 _ => true,
             };

@@ -1,5 +1,8 @@
 //! Connections end: by the client's wish, by the target, by the run's end; and what follows.
 
+use breakwater::base::End;
+
+use super::aside::Crypt;
 use super::slot::{After, State};
 use super::worker::Worker;
 use crate::Outcome;
@@ -11,6 +14,7 @@ impl Worker<'_> {
         let entry = &self.slots[slot as usize];
         let again = entry.client.again_us();
         self.tallies[usize::from(entry.part)].counts.left += 1;
+        self.say_farewell(slot)?;
         self.close_for(slot, again)
     }
 
@@ -18,7 +22,21 @@ impl Worker<'_> {
     pub(super) fn leave(&mut self, slot: u32, after: After) -> Outcome {
         let entry = &self.slots[slot as usize];
         self.tallies[usize::from(entry.part)].counts.left += 1;
+        self.say_farewell(slot)?;
         self.close(slot, after)
+    }
+
+    /// close_notify, sent before the close that follows; not while something else is being sent, which the close cuts off.
+    pub(super) fn say_farewell(&mut self, slot: u32) -> Outcome {
+        let entry = &mut self.slots[slot as usize];
+        if entry.state == State::Open
+            && entry.sending.is_none()
+            && let Some(aside) = &mut entry.aside
+        {
+            aside.crypt.farewell(&mut self.wire);
+            self.transmit(slot)?;
+        }
+        Ok(())
     }
 
     /// The target has ended the connection, or made it useless.
@@ -67,15 +85,25 @@ impl Worker<'_> {
             self.levels.ready -= u64::from(was_ready);
         }
         self.landed(slot);
+        self.forget_aside(slot);
         let entry = &mut self.slots[slot as usize];
         let after = if self.closing_since.is_some() { After::Over } else { after };
         entry.state = State::Closing(after);
         entry.with_kernel += 1;
-        entry.input = None;
         entry.leaving = false;
         // Now, unless the caller says later.
         entry.wake = self.now.0;
         Ok(())
+    }
+
+    /// What is kept beside the client goes; a handshake that was not completed has failed.
+    fn forget_aside(&mut self, slot: u32) {
+        let entry = &mut self.slots[slot as usize];
+        let Some(aside) = entry.aside.take().filter(|aside| aside.crypt.is_shaking()) else { return };
+        self.tallies[usize::from(entry.part)].counts.transport_failed += 1;
+        if matches!(aside.crypt, Crypt::TlsBegins | Crypt::TlsShakes(_)) {
+            self.tls_ended();
+        }
     }
 
     /// Something of a slot that is being closed is back from the kernel.
@@ -100,6 +128,17 @@ impl Worker<'_> {
         entry.wake = u64::MAX;
         self.levels.over += 1;
         self.settled(slot);
+    }
+}
+
+/// Why a transport came to its end.
+pub(super) fn said(end: End) -> &'static str {
+    match end {
+        End::TlsAlert => "ended by the target with a TLS alert",
+        End::TlsHandshake => "the TLS handshake failed (certificate, name or message)",
+        End::NotTls => "what came is no TLS",
+        End::V2Garbage => "no BIP324 within 4,111 bytes",
+        other => other.label(),
     }
 }
 

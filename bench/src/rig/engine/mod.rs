@@ -4,16 +4,22 @@
 //! of the process. Connects are one chain of linked operations (socket, options, bind, connect), so nothing blocks.
 //!
 //! - `ring`: io_uring: what is submitted, what has completed       (the only unsafe code here)
-//! - `slot`: what is kept per client
+//! - `slot`: what is kept per client; `aside`: beginnings of messages, and the transport
+//! - `dial`, `shake`: handshakes of transports, a few a turn
+//! - `plan`: what a client takes of memory
 //! - `worker`: the loop; `begin`: what is due is begun; `socket`: bytes in and out; `end`: connections end
 //!
 //! Threads are not pinned: with more rings than cores the scheduler balances better than a fixed plan; use taskset to keep the
 //! rig off the target's cores.
 
+mod aside;
 mod begin;
+mod dial;
 mod due;
 mod end;
+mod plan;
 mod ring;
+mod shake;
 mod slot;
 mod socket;
 mod worker;
@@ -25,6 +31,8 @@ use std::time::Duration;
 
 use breakwater::base::{Instant, UnixTime};
 use breakwater::wire::Magic;
+
+pub use self::plan::{Share, plan};
 
 use super::behaviour::shared::Shared as Common;
 use super::measure::{Board, Levels, Tally};
@@ -105,6 +113,8 @@ impl Engine {
     /// The kernel lacks something, or a ring or thread could not be had: one sentence.
     pub fn start(scenario: Arc<Scenario>, shared: Arc<Shared>) -> Outcome<Engine> {
         let workers = rings(&scenario)?;
+        // Each ring has its own; what is wrong with the files is known before the first.
+        drop(dial::Dialer::new(&scenario)?);
         let start = shared.now();
         let mut engine = Engine { shared, boards: Vec::new(), commands: Vec::new(), threads: Vec::new() };
         let (ready, started) = mpsc::sync_channel(workers as usize);
@@ -114,8 +124,9 @@ impl Engine {
             engine.boards.push(board.clone());
             engine.commands.push((sender, wake.clone()));
             let place = worker::Place { index, workers, start };
-            let (scenario, shared, ready) = (scenario.clone(), engine.shared.clone(), ready.clone());
-            let run = move || work(place, &scenario, &shared, &board, &wake, &receiver, &ready);
+            let (scenario, shared) = (scenario.clone(), engine.shared.clone());
+            let told = (wake, receiver, ready.clone());
+            let run = move || work(place, &scenario, &shared, &board, &told);
             engine.threads.push(std::thread::Builder::new().name(format!("rig-{index}")).spawn(run)?);
         }
         drop(ready);
@@ -229,9 +240,7 @@ fn work(
     scenario: &Scenario,
     shared: &Shared,
     board: &Board,
-    wake: &Wake,
-    commands: &Receiver<Command>,
-    ready: &SyncSender<Result<(), String>>,
+    (wake, commands, ready): &(Arc<Wake>, Receiver<Command>, SyncSender<Result<(), String>>),
 ) -> Outcome {
     let mut worker = match worker::Worker::new(place, scenario, shared, board) {
         Ok(worker) => worker,

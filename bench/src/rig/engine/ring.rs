@@ -306,6 +306,11 @@ impl Ring {
         self.buffers.bytes(buffer, len)
     }
 
+    /// The same, to be opened in place.
+    pub(super) fn bytes_mut(&mut self, buffer: u16, len: usize) -> &mut [u8] {
+        self.buffers.bytes_mut(buffer, len)
+    }
+
     /// The bytes have been read; see [`Buffers::read`].
     pub(super) fn read(&mut self, buffer: u16, len: usize, filling: bool) {
         self.buffers.read(buffer, len, filling);

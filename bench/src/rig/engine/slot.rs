@@ -1,5 +1,7 @@
-//! What is kept per client besides the client itself: 72 bytes in all while it is idle.
+//! What is kept per client besides the client itself: 72 bytes in all while it is idle and plain;
+//! a transport adds `Aside` and its session.
 
+use super::aside::Aside;
 use crate::rig::client::Client;
 
 /// Where its connection stands.
@@ -35,9 +37,8 @@ pub(super) struct Slot {
     pub(super) wake: u64,
     /// What is being sent and what waits behind it.
     pub(super) sending: Option<Box<Sending>>,
-    /// The beginning of a message.
-    #[allow(clippy::box_collection)] // 8 bytes instead of 24 in a million slots.
-    pub(super) input: Option<Box<Vec<u8>>>,
+    /// The beginning of a message, and the transport unless it is plain.
+    pub(super) aside: Option<Box<Aside>>,
     /// The part of the scenario it belongs to.
     pub(super) part: u8,
     /// Operations the kernel still has: a slot is used again when there are none.
@@ -63,7 +64,7 @@ impl Slot {
             client,
             wake: u64::MAX,
             sending: None,
-            input: None,
+            aside: None,
             part,
             with_kernel: 0,
             state: State::Waiting,
@@ -73,6 +74,18 @@ impl Slot {
             in_flight: false,
             leaving: false,
         }
+    }
+}
+
+impl Slot {
+    /// True exactly when it has the beginning of something that goes on.
+    pub(super) fn has_half(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| !aside.input.is_empty())
+    }
+
+    /// What it means that the target has closed the connection.
+    pub(super) fn when_closed(&self) -> &'static str {
+        self.aside.as_ref().map_or("closed by the target", |aside| aside.crypt.when_closed())
     }
 }
 

@@ -1,7 +1,12 @@
 //! Bytes in and out: what completes goes to the clients, what they say to the kernel.
 
-use super::end::reason;
+use breakwater::transport::Opened;
+use breakwater::wire::Framing;
+
+use super::aside::{Aside, Crypt};
+use super::end::{reason, said};
 use super::ring::Event;
+use super::shake::MOST_INPUT;
 use super::slot::State;
 use super::worker::Worker;
 use crate::Outcome;
@@ -102,9 +107,9 @@ impl Worker<'_> {
     fn after_receive(&mut self, slot: u32, result: i32, more: bool) -> Outcome {
         let entry = &self.slots[slot as usize];
         match -result {
-            0 => return self.target_ended(slot, "closed by the target"),
+            0 => return self.target_ended(slot, entry.when_closed()),
             // Who has half a message goes first: otherwise a million halves would be kept at once.
-            libc::ENOBUFS if entry.input.is_some() => self.starved.push_front(slot),
+            libc::ENOBUFS if entry.has_half() => self.starved.push_front(slot),
             libc::ENOBUFS => self.starved.push_back(slot),
             libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
             errno if errno > 0 => return self.target_ended(slot, reason(errno)),
@@ -127,7 +132,8 @@ impl Worker<'_> {
         entry.receiving = false;
         entry.with_kernel -= 1;
         if entry.state == State::Open {
-            return self.target_ended(slot, "closed by the target");
+            let why = entry.when_closed();
+            return self.target_ended(slot, why);
         }
         self.closed(slot);
         Ok(())
@@ -142,80 +148,165 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Gives the bytes of a buffer to the client; false when its connection is being closed.
+    /// Gives the bytes of a buffer to the client, opened in place; false when its connection is being closed.
     fn read(&mut self, slot: u32, buffer: u16, len: usize) -> Outcome<bool> {
+        let entry = &mut self.slots[slot as usize];
+        self.tallies[usize::from(entry.part)].counts.bytes_in += len as u64;
+        let Some(aside) = entry.aside.as_mut().filter(|aside| !aside.is_empty()) else {
+            return self.read_in_place(slot, buffer, len);
+        };
+        aside.input.extend_from_slice(self.ring.bytes(buffer, len));
+        if !aside.crypt.is_shaking() {
+            return self.read_aside(slot);
+        }
+        if aside.input.len() > MOST_INPUT {
+            self.target_ended(slot, "a handshake of the transport beyond 128 KiB")?;
+            return Ok(false);
+        }
+        self.queue_shaking(slot);
+        Ok(true)
+    }
+
+    fn read_in_place(&mut self, slot: u32, buffer: u16, len: usize) -> Outcome<bool> {
         let number = self.number(slot);
         let entry = &mut self.slots[slot as usize];
         let was_ready = entry.client.is_ready();
-        let bytes = self.ring.bytes(buffer, len);
-        let tally = &mut self.tallies[usize::from(entry.part)];
-        tally.counts.bytes_in += len as u64;
+        let bytes = self.ring.bytes_mut(buffer, len);
+        let (opened, framing) = match &mut entry.aside {
+            None => {
+                let all = Opened { plain: bytes.len(), used: bytes.len(), need: 0, closed: false };
+                (Ok(all), Framing::V1(self.scenario.magic()))
+            }
+            Some(aside) => {
+                (aside.crypt.open(bytes, &mut self.wire), aside.crypt.framing(self.scenario.magic()))
+            }
+        };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(end) => return self.settle(slot, Flow::Broken(said(end))),
+        };
+        let (plain, sealed) =
+            (bytes.get(..opened.plain).unwrap_or(&[]), bytes.get(opened.used..).unwrap_or(&[]));
+        let part = usize::from(entry.part);
         let mut cx = Context {
             now: self.now,
             unix_start: self.shared.unix_start,
             magic: self.scenario.magic(),
-            target: self.scenario.targets[number as usize % self.scenario.targets.len()],
+            framing,
+            target: self.scenario.route(part, number).target,
             ping_every: self.ping_every,
             number,
             out: &mut self.out,
-            tally,
+            tally: &mut self.tallies[part],
             shared: self.common,
             origins: &self.shared.origins,
             known: &mut self.known,
             rng: &mut self.rng,
         };
-        let flow = match entry.input.take() {
-            None => {
-                let (used, flow) = entry.client.received(&mut cx, bytes);
-                let rest = bytes.get(used..).unwrap_or(&[]);
-                if !rest.is_empty() && flow == Flow::Go {
-                    let mut input = Vec::with_capacity(Client::needs(cx.magic, rest).max(rest.len()));
-                    input.extend_from_slice(rest);
-                    entry.input = Some(Box::new(input));
-                }
-                flow
-            }
-            Some(mut input) => {
-                input.extend_from_slice(bytes);
-                let needs = Client::needs(cx.magic, &input);
-                let (used, flow) =
-                    if needs > input.len() { (0, Flow::Go) } else { entry.client.received(&mut cx, &input) };
-                input.drain(..used);
-                if needs > input.len() && used == 0 {
-                    input.reserve_exact(needs - input.len());
-                }
-                entry.input = (!input.is_empty()).then_some(input);
-                flow
-            }
+        let (used, flow) = entry.client.received(&mut cx, plain);
+        let rest = plain.get(used..).unwrap_or(&[]);
+        if flow == Flow::Go && !opened.closed && !(rest.is_empty() && sealed.is_empty()) {
+            let aside = entry.aside.get_or_insert_with(|| Aside::new(Crypt::Plain));
+            aside.keep(rest, sealed, Client::needs(framing, rest), opened.need);
+        }
+        self.after_reading(slot, was_ready, flow, opened.closed)
+    }
+
+    /// Gives what is kept aside to the client, as far as it is whole; false when its connection is being closed.
+    pub(super) fn read_aside(&mut self, slot: u32) -> Outcome<bool> {
+        let number = self.number(slot);
+        let entry = &mut self.slots[slot as usize];
+        let was_ready = entry.client.is_ready();
+        let Some(aside) = &mut entry.aside else { return Ok(true) };
+        let opened = match aside.open(&mut self.wire) {
+            Ok(opened) => opened,
+            Err(end) => return self.settle(slot, Flow::Broken(said(end))),
         };
-        if !was_ready && entry.client.is_ready() {
+        let framing = aside.crypt.framing(self.scenario.magic());
+        let part = usize::from(entry.part);
+        let mut cx = Context {
+            now: self.now,
+            unix_start: self.shared.unix_start,
+            magic: self.scenario.magic(),
+            framing,
+            target: self.scenario.route(part, number).target,
+            ping_every: self.ping_every,
+            number,
+            out: &mut self.out,
+            tally: &mut self.tallies[part],
+            shared: self.common,
+            origins: &self.shared.origins,
+            known: &mut self.known,
+            rng: &mut self.rng,
+        };
+        let needs = Client::needs(framing, aside.plain());
+        let (used, flow) = match needs > aside.plain().len() {
+            true => (0, Flow::Go),
+            false => entry.client.received(&mut cx, aside.plain()),
+        };
+        aside.used(used, needs);
+        if aside.is_idle() {
+            entry.aside = None;
+        }
+        self.after_reading(slot, was_ready, flow, opened.closed)
+    }
+
+    fn after_reading(&mut self, slot: u32, was_ready: bool, flow: Flow, closed: bool) -> Outcome<bool> {
+        self.note_ready(slot, was_ready);
+        let goes_on = self.settle(slot, flow)?;
+        if goes_on && closed {
+            self.say_farewell(slot)?;
+            self.target_ended(slot, "closed by the target")?;
+            return Ok(false);
+        }
+        Ok(goes_on)
+    }
+
+    /// It may have become ready.
+    fn note_ready(&mut self, slot: u32, was_ready: bool) {
+        if !was_ready && self.slots[slot as usize].client.is_ready() {
             self.levels.ready += 1;
             self.landed(slot);
             self.settled(slot);
         }
-        self.settle(slot, flow)
     }
 
-    /// Sends what the client has said, behind what is being sent.
+    /// Seals what the client has said, and sends it.
     fn send(&mut self, slot: u32) -> Outcome {
-        if self.out.is_empty() {
+        let entry = &mut self.slots[slot as usize];
+        if !self.out.is_empty() {
+            let waiting = entry.sending.as_ref().map_or(0, |sending| sending.next.len());
+            if waiting + self.out.len() > MOST_WAITING {
+                // Before it is sealed: what is sealed must be sent.
+                self.tallies[usize::from(entry.part)].error("more to send than the target takes");
+            } else {
+                match &mut entry.aside {
+                    Some(aside) => aside.crypt.seal(&self.out, &mut self.wire),
+                    None if self.wire.is_empty() => std::mem::swap(&mut self.wire, &mut self.out),
+                    None => self.wire.extend_from_slice(&self.out),
+                }
+            }
+            self.out.clear();
+        }
+        self.transmit(slot)
+    }
+
+    /// Sends what is to go over the wire as it is, behind what is being sent.
+    pub(super) fn transmit(&mut self, slot: u32) -> Outcome {
+        if self.wire.is_empty() {
             return Ok(());
         }
         let entry = &mut self.slots[slot as usize];
         let tally = &mut self.tallies[usize::from(entry.part)];
-        tally.counts.bytes_out += self.out.len() as u64;
+        tally.counts.bytes_out += self.wire.len() as u64;
         if let Some(sending) = &mut entry.sending {
-            if sending.next.len() + self.out.len() > MOST_WAITING {
-                tally.error("more to send than the target takes");
-            } else {
-                sending.next.extend_from_slice(&self.out);
-            }
-            self.out.clear();
+            sending.next.extend_from_slice(&self.wire);
+            self.wire.clear();
             return Ok(());
         }
         let mut sending = self.spare.pop().unwrap_or_default();
-        std::mem::swap(&mut sending.now, &mut self.out);
-        self.out.clear();
+        std::mem::swap(&mut sending.now, &mut self.wire);
+        self.wire.clear();
         self.ring.send(slot, &sending.now)?;
         entry.sending = Some(sending);
         entry.with_kernel += 1;
@@ -260,30 +351,29 @@ impl Worker<'_> {
         let number = self.number(slot);
         let entry = &mut self.slots[slot as usize];
         let was_ready = entry.client.is_ready();
+        let (part, magic) = (usize::from(entry.part), self.scenario.magic());
+        let framing = entry.aside.as_ref().map_or(Framing::V1(magic), |aside| aside.crypt.framing(magic));
         let mut cx = Context {
             now: self.now,
             unix_start: self.shared.unix_start,
-            magic: self.scenario.magic(),
-            target: self.scenario.targets[number as usize % self.scenario.targets.len()],
+            magic,
+            framing,
+            target: self.scenario.route(part, number).target,
             ping_every: self.ping_every,
             number,
             out: &mut self.out,
-            tally: &mut self.tallies[usize::from(entry.part)],
+            tally: &mut self.tallies[part],
             shared: self.common,
             origins: &self.shared.origins,
             known: &mut self.known,
             rng: &mut self.rng,
         };
         let flow = what(&mut entry.client, &mut cx);
-        if !was_ready && entry.client.is_ready() {
-            self.levels.ready += 1;
-            self.landed(slot);
-            self.settled(slot);
-        }
+        self.note_ready(slot, was_ready);
         self.settle(slot, flow)
     }
 
-    fn settle(&mut self, slot: u32, flow: Flow) -> Outcome<bool> {
+    pub(super) fn settle(&mut self, slot: u32, flow: Flow) -> Outcome<bool> {
         self.send(slot)?;
         let entry = &mut self.slots[slot as usize];
         match flow {

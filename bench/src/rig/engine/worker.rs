@@ -1,7 +1,7 @@
 //! One ring's loop: what is due is begun, what has happened is given to the clients, what they say is sent.
 //!
-//! Per turn: commands; connections whose time in the ramp has come; timers; pings; churn; then the kernel. A turn waits for
-//! nobody. Everything that has a schedule carries its intended moment.
+//! Per turn: commands; connections whose time in the ramp has come; timers; pings; churn; a few handshakes of transports; then
+//! the kernel. A turn waits for nobody. Everything that has a schedule carries its intended moment.
 //!
 //! Invariants: a slot is connected anew only when the kernel has nothing of it (`with_kernel` is 0); a client that the target
 //! ended is counted exactly once, as refused, lost, or thrown out.
@@ -14,6 +14,7 @@ use breakwater::base::Instant;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
+use super::dial::Dialer;
 use super::due::{Due, Pace};
 use super::ring::Ring;
 use super::slot::{After, Sending, Slot, State};
@@ -56,6 +57,14 @@ pub(super) struct Worker<'a> {
     pub(super) rng: SmallRng,
     /// Scratch: what a client says while it is being called.
     pub(super) out: Vec<u8>,
+    /// Scratch: what goes over the wire; empty between two calls.
+    pub(super) wire: Vec<u8>,
+    /// How TLS handshakes begin.
+    pub(super) tls: Dialer,
+    /// Handshakes of transports that are to go on: slot and visit.
+    pub(super) shaking: VecDeque<(u32, u8)>,
+    /// Those that wait until there are tickets.
+    pub(super) held: Vec<(u32, u8)>,
     #[allow(clippy::vec_box)] // Handed to slots as boxes: no allocation per send.
     pub(super) spare: Vec<Box<Sending>>,
     pub(super) timers: Due,
@@ -115,6 +124,10 @@ impl<'a> Worker<'a> {
             common: &shared.common,
             rng: SmallRng::seed_from_u64(scenario.seed ^ u64::from(place.index) << 40),
             out: Vec::new(),
+            wire: Vec::new(),
+            tls: Dialer::new(scenario)?,
+            shaking: VecDeque::new(),
+            held: Vec::new(),
             spare: Vec::new(),
             timers: Due::default(),
             sips: Due::default(),
@@ -157,6 +170,7 @@ impl<'a> Worker<'a> {
             }
             self.timers_due()?;
             self.overdue()?;
+            self.shake_some()?;
             if self.now.0 >= self.next_report {
                 self.report();
             }
@@ -180,7 +194,7 @@ impl<'a> Worker<'a> {
         let churn = self.churn.and_then(|pace| pace.next());
         let paces = [self.pings.next(), churn].map(|at| at.filter(|_| !self.quiet));
         let next = [begin, paces[0], paces[1], self.timers.next(), self.sips.next(), Some(self.next_report)];
-        if !self.starved.is_empty() {
+        if !self.starved.is_empty() || !self.shaking.is_empty() {
             return Duration::ZERO;
         }
         let next = next.into_iter().flatten().min().unwrap_or(u64::MAX);

@@ -27,8 +27,9 @@ pub struct Args {
 }
 
 /// Sections of a report that are compared, in this order.
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 11] = [
     "clients",
+    "transport",
     "latency_us",
     "target",
     "rig",
@@ -223,6 +224,7 @@ impl Pair {
             "errors.",
             "clients.refused.",
             "clients.lost",
+            "transport.failed",
             "blocks.skipped",
         ];
         let more = ["clients.connected", "clients.handshaken"];

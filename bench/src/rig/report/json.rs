@@ -30,6 +30,9 @@ pub fn report(results: &Results, files: &[String]) -> Value {
         .collect();
     report["blocks"]["announced"] = json!(results.blocks);
     report["transactions"]["announced"] = json!(results.txs);
+    let (ramp, most) = results.transport_rates();
+    report["transport"]["per_second"] = json!(ramp);
+    report["transport"]["most_per_second"] = json!(most);
     let about = json!({
         "format": FORMAT,
         "commit": machine::commit(),
@@ -78,6 +81,13 @@ fn measured(tally: &Tally, asked: u64) -> Value {
             "lost": counts.lost,
             "refused": by_reason(&tally.refused),
         },
+        "transport": {
+            "begun": counts.transport_begun,
+            "full": counts.transport_full,
+            "resumed": counts.transport_resumed,
+            "v2": counts.transport_v2,
+            "failed": counts.transport_failed,
+        },
         "latency_us": latencies,
         "blocks": { "heard": counts.blocks_heard, "skipped": counts.blocks_skipped },
         "transactions": { "heard": counts.txs_heard, "submitted": counts.txs_submitted, "given": counts.txs_given },
@@ -122,10 +132,14 @@ fn target(results: &Results, total: &Tally) -> Value {
 }
 
 fn rig(results: &Results) -> Value {
+    let planned = results.rig_plan.iter();
+    let planned: Map<String, Value> =
+        planned.map(|s| (format!("{} over {}", s.name, s.transport), json!(s.bytes))).collect();
     json!({
         "cpu_seconds": results.rig_cpu.as_secs_f64(),
         "rss_bytes": results.rig_rss,
         "rss_bytes_before": results.rig_rss_before,
         "rss_bytes_per_client": results.rig_rss_per_client(),
+        "planned_bytes": planned,
     })
 }

@@ -25,6 +25,7 @@ use std::time::Duration;
 pub use files::{REPORT, write};
 
 use crate::machine::Machine;
+use crate::rig::engine::Share;
 use crate::rig::measure::{Levels, Tally};
 
 /// Everything known at the end of a run.
@@ -56,6 +57,8 @@ pub struct Results {
     pub rig_rss: u64,
     /// Resident memory of the rig before the first client, bytes.
     pub rig_rss_before: u64,
+    /// What a client of the rig takes by plan, by behaviour and transport.
+    pub rig_plan: Vec<Share>,
     /// True exactly when somebody ended it early (Ctrl-C).
     pub interrupted: bool,
     /// Unix time at the start, seconds.
@@ -76,6 +79,14 @@ impl Results {
     pub fn names(&self) -> Vec<String> {
         let names = self.behaviours.iter().map(|behaviour| behaviour.name.as_str());
         words::distinct(std::iter::once("all").chain(names)).split_off(1)
+    }
+
+    /// Handshakes of transports per second: of the whole ramp, and in the busiest second.
+    pub fn transport_rates(&self) -> (Option<f64>, f64) {
+        let opened = self.total().counts.transport_opened() as f64;
+        let ramp = self.ramp.map(|ramp| opened / ramp.as_secs_f64().max(1e-3));
+        let most = self.samples.iter().map(|sample| sample.full_s + sample.resumed_s + sample.v2_s);
+        (ramp, most.fold(0.0, f64::max))
     }
 
     /// Resident memory the rig needs for a client, bytes.
@@ -100,7 +111,7 @@ pub struct Asked {
     pub ramp: String,
     /// How long after the ramp, seconds.
     pub seconds: f64,
-    /// v1, v2 or tls.
+    /// plain, v2, tls; or several, with commas between.
     pub transport: String,
     /// The seed.
     pub seed: u64,
@@ -168,6 +179,12 @@ pub struct Sample {
     pub ready: u64,
     /// Handshakes per second.
     pub handshakes_s: f64,
+    /// Full TLS handshakes per second.
+    pub full_s: f64,
+    /// Resumed ones.
+    pub resumed_s: f64,
+    /// Those of BIP324.
+    pub v2_s: f64,
     /// Messages per second received by the rig.
     pub messages_s: f64,
     /// Bytes per second received by the rig.

@@ -139,6 +139,7 @@ pub fn spoken(kind: &str) -> &str {
         "block_announce" => "block announced",
         "tx_announce" => "transaction announced",
         "lateness" => "lateness of the rig",
+        "transport" => "transport open (TLS, v2)",
         other => other,
     }
 }
@@ -161,6 +162,10 @@ pub fn target(results: &Results) -> Grid {
     let cpu = per(results.rig_cpu.as_secs_f64() * 1e6, total.counts.connected);
     grid.row("rig, CPU", [seconds(results.rig_cpu.as_secs_f64()), us(cpu), none()]);
     grid.row("rig, resident", [human(results.rig_rss), bytes(results.rig_rss_per_client()), none()]);
+    for share in &results.rig_plan {
+        let what = format!("rig, planned: {} over {}", share.name, share.transport);
+        grid.row(&what, [none(), human(share.bytes as u64), none()]);
+    }
     grid
 }
 
@@ -188,6 +193,21 @@ pub fn traffic(results: &Results) -> Grid {
         counts.requests,
         "requests",
         format!("{}, answered {answered}, not found {missing}", grouped(counts.requests)),
+    );
+    let (per_second, most) = results.transport_rates();
+    let pace =
+        per_second.map_or(String::new(), |n| format!(", {} a second while ramping", grouped(n as u64)));
+    row(
+        counts.transport_begun,
+        "transports",
+        format!(
+            "{} full, {} resumed, {} v2, {} failed{pace}, most in a second {}",
+            grouped(counts.transport_full),
+            grouped(counts.transport_resumed),
+            grouped(counts.transport_v2),
+            grouped(counts.transport_failed),
+            grouped(most as u64),
+        ),
     );
     let attacks = counts.thrown_out + counts.forgiven;
     row(

@@ -9,10 +9,13 @@
 //! ping_every = "30s"           # each client once in this time; leave out for none
 //! churn = 0.01                 # share of the clients that leave and come back each second
 //! seed = 1
+//! transport = "plain"          # or "v2", "tls"; a target may name its own: "tls://127.0.0.1:8334"
+//! tls_ca = "ca.pem"            # or tls_insecure = true; tls_name, resume = 100
 //!
 //! [[behaviour]]
 //! name = "idle"
 //! share = 0.9
+//! transport = "tls"            # leave out for the target's, or else the run's
 //!
 //! [[behaviour]]
 //! name = "pinger"
@@ -20,7 +23,7 @@
 //! every = "2s"
 //! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bitcoin::ScriptBuf;
@@ -31,7 +34,7 @@ use super::{Part, ScenarioError, Wish, part, unknown_behaviour};
 use crate::rig::behaviour;
 
 /// Keys of the file.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 19] = [
     "targets",
     "network",
     "clients",
@@ -40,6 +43,10 @@ const KEYS: [&str; 15] = [
     "sources",
     "seed",
     "transport",
+    "tls_name",
+    "tls_ca",
+    "tls_insecure",
+    "resume",
     "ping_every",
     "churn",
     "in_flight",
@@ -49,7 +56,8 @@ const KEYS: [&str; 15] = [
     "behaviour",
 ];
 /// Keys of a `[[behaviour]]`.
-const PART_KEYS: [&str; 9] = ["name", "share", "every", "rate", "bytes", "nth", "start", "watch", "once"];
+const PART_KEYS: [&str; 10] =
+    ["name", "share", "transport", "every", "rate", "bytes", "nth", "start", "watch", "once"];
 
 /// Reads a scenario file.
 ///
@@ -89,6 +97,10 @@ pub(super) fn wish(text: &str) -> Result<Wish, ScenarioError> {
         sources: keys.string("sources")?,
         seed: keys.integer("seed")?,
         transport: keys.string("transport")?,
+        tls_name: keys.string("tls_name")?,
+        tls_ca: keys.string("tls_ca")?.map(PathBuf::from),
+        tls_insecure: keys.truth("tls_insecure")?,
+        resume: keys.number("resume")?,
         ping_every: keys.duration("ping_every")?,
         churn: keys.number("churn")?,
         in_flight: keys.integer("in_flight")?,
@@ -118,6 +130,9 @@ fn one_part(value: &Value) -> Result<Part, ScenarioError> {
         other => Ok(other),
     };
     part.share = positive("share")?.unwrap_or(1.0);
+    let transport = keys.string("transport")?;
+    part.transport =
+        transport.map(|name| super::transport::transport("behaviour.transport", &name)).transpose()?;
     part.options.rate = positive("rate")?.unwrap_or(0.0);
     let every = keys.duration("every")?.unwrap_or(Duration::ZERO);
     part.options.every_us = u64::try_from(every.as_micros()).unwrap_or(u64::MAX);

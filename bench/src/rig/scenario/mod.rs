@@ -3,6 +3,7 @@
 //! - `file`: the TOML file, each error naming its key
 //! - `ramp`: when each client begins
 //! - `sources`: from which addresses
+//! - `transport`: which transport, with which target
 //! - `loud`: which targets are allowed
 
 mod file;
@@ -11,8 +12,10 @@ mod ramp;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bitcoin::Network;
@@ -22,6 +25,7 @@ pub use self::file::read;
 pub use self::loud::is_harmless;
 pub use self::ramp::Ramp;
 pub use self::sources::Sources;
+pub use self::transport::{Route, Tls, Transport};
 
 use super::behaviour::{self, Kind, Options};
 
@@ -82,6 +86,8 @@ pub struct Part {
     pub kind: &'static Kind,
     /// Their weight among the parts.
     pub share: f64,
+    /// What they speak; `None`: what the target is named with, or else the run's.
+    pub transport: Option<Transport>,
     /// What is set for them.
     pub options: Options,
 }
@@ -89,7 +95,7 @@ pub struct Part {
 /// A run, as it was asked for: every field optional, so that flags can be laid over a file.
 #[derive(Clone, Default)]
 pub struct Wish {
-    /// HOST:PORT each.
+    /// `[TRANSPORT://]HOST:PORT` each.
     pub targets: Vec<String>,
     /// Name of the network.
     pub network: Option<String>,
@@ -105,8 +111,16 @@ pub struct Wish {
     pub sources: Option<String>,
     /// Seed of everything random.
     pub seed: Option<u64>,
-    /// v1, v2 or tls.
+    /// plain, v2 or tls; of targets and parts that name none.
     pub transport: Option<String>,
+    /// The name asked for and looked for in the certificate.
+    pub tls_name: Option<String>,
+    /// PEM file of certificates that are trusted.
+    pub tls_ca: Option<PathBuf>,
+    /// Any certificate is trusted.
+    pub tls_insecure: Option<bool>,
+    /// Per cent of the connections that offer a ticket, once there are any.
+    pub resume: Option<f64>,
     /// Every ready client is pinged once in this time.
     pub ping_every: Option<Duration>,
     /// Share of the clients that leave and come back each second.
@@ -135,6 +149,10 @@ impl Wish {
             sources: over.sources.or(self.sources),
             seed: over.seed.or(self.seed),
             transport: over.transport.or(self.transport),
+            tls_name: over.tls_name.or(self.tls_name),
+            tls_ca: over.tls_ca.or(self.tls_ca),
+            tls_insecure: over.tls_insecure.or(self.tls_insecure),
+            resume: over.resume.or(self.resume),
             ping_every: over.ping_every.or(self.ping_every),
             churn: over.churn.or(self.churn),
             in_flight: over.in_flight.or(self.in_flight),
@@ -148,8 +166,12 @@ impl Wish {
 /// A run that can be begun.
 #[derive(Clone)]
 pub struct Scenario {
-    /// Where to connect; clients take turns.
+    /// Where to connect.
     pub targets: Vec<SocketAddr>,
+    /// Where the clients of each part go and what they speak there, at least one route each; they take turns.
+    pub routes: Vec<Vec<Route>>,
+    /// `None`: nobody speaks TLS.
+    pub tls: Option<Tls>,
     /// As they were written.
     pub target_names: Vec<String>,
     /// The network.
@@ -191,12 +213,12 @@ impl Scenario {
         fn bad(key: &str, value: impl ToString, expected: impl Into<String>) -> ScenarioError {
             ScenarioError::value(key, value, expected)
         }
-        let network_name = wish.network.unwrap_or_else(|| "regtest".into());
-        let network = network(&network_name)?;
+        let network = network(wish.network.as_deref().unwrap_or("regtest"))?;
         if wish.targets.is_empty() {
             return Err(bad("targets", "missing", "at least one HOST:PORT (flag --target)"));
         }
-        let targets = resolve("targets", &wish.targets)?;
+        let named = transport::targets(&wish.targets)?;
+        let targets: Vec<SocketAddr> = named.iter().map(|target| target.at).collect();
         let watch = match &wish.watch {
             Some(at) => resolve("watch", std::slice::from_ref(at))?.first().copied(),
             None => None,
@@ -208,16 +230,14 @@ impl Scenario {
             u32::try_from(clients).ok().filter(|n| (1..=MAX_CLIENTS).contains(n)).ok_or_else(|| {
                 bad("clients", clients, format!("a whole number from 1 to {MAX_CLIENTS} (flag --clients)"))
             })?;
-        let parts = if wish.parts.is_empty() { vec![idle()] } else { wish.parts };
+        let parts = if wish.parts.is_empty() { vec![idle()] } else { wish.parts.clone() };
         let total: f64 = parts.iter().map(|part| part.share).sum();
         if total <= 0.0 {
             return Err(bad("behaviour.share", total, "shares whose sum is above 0"));
         }
-        if let Some(transport) = &wish.transport
-            && transport != "v1"
-        {
-            return Err(bad("transport", transport, "v1: the relay speaks no other yet"));
-        }
+        let default = wish.transport.as_deref().map(|name| transport::transport("transport", name));
+        let routes = transport::routes(&named, &parts, default.transpose()?.unwrap_or(Transport::Plain))?;
+        let tls = transport::tls(&wish, &named, &routes)?;
         if parts.len() > usize::from(u8::MAX) {
             return Err(bad("behaviour", parts.len(), "at most 255 of them"));
         }
@@ -245,6 +265,8 @@ impl Scenario {
             .ok_or_else(|| bad("rings", rings, "0 (as many as needed) to 1024"))?;
         Ok(Scenario {
             targets,
+            routes,
+            tls,
             target_names: wish.targets,
             network,
             clients,
@@ -266,6 +288,22 @@ impl Scenario {
     /// The network's magic.
     pub fn magic(&self) -> Magic {
         self.network.magic().to_bytes()
+    }
+
+    /// Where a client of this part goes and what it speaks there.
+    pub fn route(&self, part: usize, number: u32) -> Route {
+        let none = Route { target: SocketAddr::from(([127, 0, 0, 1], 0)), transport: Transport::Plain };
+        // Never `none`: every part has a route.
+        let routes = self.routes.get(part).map_or(&[][..], Vec::as_slice);
+        (number as usize).checked_rem(routes.len()).and_then(|at| routes.get(at)).copied().unwrap_or(none)
+    }
+
+    /// What the clients speak, each transport once, in words.
+    pub fn transports(&self) -> String {
+        let spoken =
+            |wanted: &Transport| self.routes.iter().flatten().any(|route| route.transport == *wanted);
+        let names: Vec<&str> = Transport::ALL.iter().filter(|t| spoken(t)).map(|t| t.name()).collect();
+        names.join(", ")
     }
 
     /// The part client `number` belongs to. Parts are spread evenly over the numbers, so that a ramp that is cut short
@@ -293,7 +331,7 @@ fn gcd(a: u64, b: u64) -> u64 {
 }
 
 fn idle() -> Part {
-    Part { kind: &behaviour::KINDS[0], share: 1.0, options: Options::default() }
+    Part { kind: &behaviour::KINDS[0], share: 1.0, transport: None, options: Options::default() }
 }
 
 /// Clients of each part, by largest remainder.
@@ -318,7 +356,7 @@ pub fn part(text: &str) -> Result<Part, ScenarioError> {
     let share = number.ok_or_else(|| {
         ScenarioError::value("behaviour", text, "NAME=SHARE, the share a number not below 0")
     })?;
-    Ok(Part { kind, share, options: Options::default() })
+    Ok(Part { kind, share, transport: None, options: Options::default() })
 }
 
 fn unknown_behaviour(name: &str) -> ScenarioError {

@@ -26,7 +26,20 @@ fn each_error_names_its_key_and_value() {
         ("ramp = \"0/s\"", &["`ramp`", "0/s"]),
         ("duration = \"long\"", &["`duration`", "long"]),
         ("network = \"main\"", &["`network`", "main", "regtest"]),
-        ("transport = \"v3\"", &["`transport`", "v3", "v1"]),
+        ("transport = \"v3\"", &["`transport`", "v3", "plain, v2 or tls"]),
+        ("transport = \"tls\"", &["`tls_ca`", "missing", "--tls-insecure"]),
+        ("transport = \"tls\"\ntls_ca = \"a\"\ntls_insecure = true", &["`tls_ca`", "either"]),
+        ("resume = 101", &["`resume`", "101", "0 to 100"]),
+        ("targets = [\"quic://127.0.0.1:1\"]", &["`targets`", "quic://127.0.0.1:1", "v2 or tls"]),
+        ("[[behaviour]]\nname = \"idle\"\ntransport = \"v3\"", &["`behaviour.transport`", "v3"]),
+        (
+            "targets = [\"v2://127.0.0.1:1\"]\n[[behaviour]]\nname = \"idle\"\ntransport = \"tls\"",
+            &["`behaviour.transport`", "tls", "`targets`"],
+        ),
+        (
+            "transport = \"v2\"\n[[behaviour]]\nname = \"attack-oversize\"",
+            &["`behaviour`", "attack-oversize", "v2"],
+        ),
         ("churn = 7", &["`churn`", "7"]),
         ("sources = \"127.0.0/8\"", &["`sources`", "127.0.0/8"]),
         ("sources = \"::1\"", &["`sources`", "same family"]),
@@ -104,4 +117,24 @@ fn sources_are_the_addresses_of_the_range() {
     let mut wish = local(1_000_000);
     wish.sources = Some("127.0.1.7".into());
     assert!(Scenario::new(wish, false).err().unwrap().to_string().contains("ip_local_port_range"));
+}
+
+#[test]
+fn each_part_goes_to_the_targets_of_its_transport() {
+    let text = "targets = [\"127.0.0.1:1\", \"tls://127.0.0.1:2\"]\nclients = 9\ntls_insecure = true\n\
+                [[behaviour]]\nname = \"idle\"\ntransport = \"plain\"\n[[behaviour]]\nname = \"idle\"\ntransport = \"v2\"\n\
+                [[behaviour]]\nname = \"idle\"\ntransport = \"tls\"\n[[behaviour]]\nname = \"idle\"\n\
+                [[behaviour]]\nname = \"tls-silent\"";
+    let scenario = Scenario::new(file::wish(text).unwrap(), false).unwrap();
+    let route = |part, number| {
+        let route = scenario.route(part, number);
+        (route.target.port(), route.transport)
+    };
+    assert_eq!([route(0, 0), route(0, 1)], [(1, Transport::Plain); 2]);
+    assert_eq!([route(1, 0), route(1, 1)], [(1, Transport::V2); 2]);
+    assert_eq!([route(2, 0), route(2, 1)], [(2, Transport::Tls); 2]);
+    assert_eq!([route(3, 0), route(3, 1)], [(1, Transport::Plain), (2, Transport::Tls)]);
+    assert_eq!([route(4, 0), route(4, 1)], [(2, Transport::Plain); 2], "below the transport, at its port");
+    assert_eq!(scenario.transports(), "plain, v2, tls");
+    assert_eq!(scenario.tls, Some(Tls { name: "127.0.0.1".into(), ca: None, resume: 1.0 }));
 }

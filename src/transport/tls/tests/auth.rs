@@ -1,10 +1,6 @@
 //! Certificates: ours by name, clients' by CA, and what is said about wrong ones.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::support::*;
 use crate::base::End;
@@ -170,6 +166,11 @@ fn wrong_files_are_refused_in_words() {
         (pair(&key, &key), "key.pem", "no certificate"),
         (pair(&chain, &chain), "chain.pem", "no private key"),
         (pair(&chain, &other_key), "other.pem", "is not the key of certificate"),
+        (
+            Setup { certificates: vec![base.certificates[0].clone(); 2], ..Setup::default() },
+            "chain.pem",
+            "a DNS name of its own",
+        ),
         (Setup { ticket_secret: Some(short), ..base.clone() }, "short.key", "2 bytes; expected 32"),
         (Setup { client_auth: ClientAuth::Required(empty), ..base.clone() }, "empty.pem", "client CA"),
         (Setup { client_auth: ClientAuth::Optional(nonsense), ..base.clone() }, "nonsense.pem", "client CA"),
@@ -182,5 +183,4 @@ fn wrong_files_are_refused_in_words() {
     // What is logged says where, never what.
     let logged = format!("{:?}", Setup { ticket_secret: Some(Pem::Text("22".repeat(32))), ..base });
     assert!(!logged.contains("2222") && logged.contains("key.pem"), "{logged}");
-    let _ = (CertificateDer::from_pem_slice(b""), PrivateKeyDer::from_pem_slice(b""), Arc::new(()));
 }

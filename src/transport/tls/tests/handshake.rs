@@ -1,6 +1,8 @@
 //! Handshakes: full, resumed, in pieces, refused.
 
-use rustls::{AlertDescription, Connection};
+use std::sync::{Arc, Mutex};
+
+use rustls::{AlertDescription, Connection, KeyLog};
 
 use super::support::*;
 use crate::base::End;
@@ -133,15 +135,14 @@ const fn plain_alert(description: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, description]
 }
 
-/// A ClientHello as of 2008: no extension says that there is anything newer.
-fn hello_of_tls_1_2() -> Vec<u8> {
-    let mut body = vec![3, 3];
+/// A ClientHello as of 2008, with this version in front: no extension says that there is anything newer.
+fn hello_of_old(version: [u8; 2], extensions: &[u8]) -> Vec<u8> {
+    let mut body = version.to_vec();
     body.extend_from_slice(&[7; 32]);
     body.push(0);
     body.extend_from_slice(&[0, 4, 0xc0, 0x2f, 0xc0, 0x2b, 1, 0]);
-    let groups = [0, 10, 0, 4, 0, 2, 0, 29, 0, 13, 0, 4, 0, 2, 4, 3];
-    body.extend_from_slice(&u16::try_from(groups.len()).unwrap().to_be_bytes());
-    body.extend_from_slice(&groups);
+    body.extend_from_slice(&u16::try_from(extensions.len()).unwrap().to_be_bytes());
+    body.extend_from_slice(extensions);
     let mut hello = vec![22, 3, 1];
     hello.extend_from_slice(&u16::try_from(body.len() + 4).unwrap().to_be_bytes());
     hello.extend_from_slice(&[1, 0]);
@@ -152,9 +153,27 @@ fn hello_of_tls_1_2() -> Vec<u8> {
 
 #[test]
 fn what_is_not_tls_1_3_is_told_so() {
-    let hello = hello_of_tls_1_2();
-    assert_eq!(peek(&hello), Hello::Full);
-    assert_eq!(refused(&hello), (End::TlsVersion, plain_alert(70).to_vec()));
+    let groups = [0, 10, 0, 4, 0, 2, 0, 29];
+    let signatures = [0, 13, 0, 4, 0, 2, 4, 3];
+    let versions = |low| [0, 43, 0, 5, 4, 3, 3, 3, low];
+    let olds = [
+        hello_of_old([3, 3], &[groups, signatures].concat()),
+        hello_of_old([3, 1], &groups),
+        hello_of_old([3, 2], &[]),
+        hello_of_old([3, 3], &[&groups[..], &signatures, &versions(2)].concat()),
+        // Offers TLS 1.3, but with SSL 3.0 in front.
+        hello_of_old([3, 0], &[&groups[..], &signatures, &versions(4)].concat()),
+        hello_of_old([2, 0], &[&groups[..], &signatures, &versions(4)].concat()),
+    ];
+    for hello in olds {
+        assert_eq!(peek(&hello), Hello::Full);
+        for size in [1, 20, 1_000] {
+            assert_eq!(refused(&in_records(&hello, size)), (End::TlsVersion, plain_alert(70).to_vec()));
+        }
+    }
+    // One that offers TLS 1.3 and lacks a key share is another matter.
+    let lacking = hello_of_old([3, 3], &[&groups[..], &signatures, &versions(4)].concat());
+    assert_eq!(refused(&lacking).0, End::TlsHandshake);
     for other in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xf9, 0xbe, 0xb4, 0xd9, b'v', b'e'], &[22, 3, 1, 0, 0, 1]]
     {
         assert_eq!(peek(other), Hello::Other);
@@ -172,9 +191,23 @@ fn a_handshake_is_bounded() {
     assert_eq!((end, &alert[..]), (End::TlsLimit, &plain_alert(40)[..]));
 }
 
-/// Our server gets the hello of rustls' client and then these bytes instead of its answer. Gives our end and the client's.
-fn instead(bytes: impl Fn(&[u8]) -> Vec<u8>) -> (End, rustls::Error) {
-    let mut theirs = rustls_client(Suite::Aes256);
+/// Takes the secret that a client seals its side of the handshake with.
+#[derive(Debug, Default)]
+struct Tapped(Mutex<Vec<u8>>);
+
+impl KeyLog for Tapped {
+    fn log(&self, label: &str, _: &[u8], secret: &[u8]) {
+        if label == "CLIENT_HANDSHAKE_TRAFFIC_SECRET" {
+            *self.0.lock().unwrap() = secret.to_vec();
+        }
+    }
+}
+
+/// Our server gets the hello of rustls' client and then these bytes instead of its answer; the keys are those that the client would
+/// seal it with. Gives our end and the client's.
+fn instead(bytes: impl Fn(&[u8], &mut suite::Keys) -> Vec<u8>) -> (End, rustls::Error) {
+    let tapped = Arc::new(Tapped::default());
+    let mut theirs = rustls_client_with(Suite::Aes256, |config| config.key_log = tapped.clone());
     let (mut wire, mut out) = (Vec::new(), Vec::new());
     theirs.write_tls(&mut wire).unwrap();
     let server = server(&plain_setup());
@@ -188,7 +221,8 @@ fn instead(bytes: impl Fn(&[u8]) -> Vec<u8>) -> (End, rustls::Error) {
         theirs.write_tls(&mut answer).unwrap();
     }
     let (mut kept, mut out) = (Vec::new(), Vec::new());
-    for piece in bytes(&answer).chunks(100) {
+    let mut keys = suite::Keys::derived(Suite::Aes256, &tapped.0.lock().unwrap()).unwrap();
+    for piece in bytes(&answer, &mut keys).chunks(100) {
         kept.extend_from_slice(piece);
         match handshake.step(&mut kept, &mut out) {
             Shake::More { handshake: next, used } => {
@@ -204,7 +238,7 @@ fn instead(bytes: impl Fn(&[u8]) -> Vec<u8>) -> (End, rustls::Error) {
 
 #[test]
 fn failures_behind_the_server_hello_are_told_under_the_right_key() {
-    let (end, alert) = instead(|answer| {
+    let (end, alert) = instead(|answer, _| {
         let mut spoilt = answer.to_vec();
         *spoilt.last_mut().unwrap() ^= 1;
         spoilt
@@ -212,10 +246,31 @@ fn failures_behind_the_server_hello_are_told_under_the_right_key() {
     assert_eq!(end, End::TlsBadRecord);
     assert_eq!(alert, rustls::Error::AlertReceived(AlertDescription::BadRecordMac));
     // rustls itself says nothing to these two.
-    let (end, alert) = instead(|_| [20, 3, 3, 0, 1, 1].repeat(40));
+    let (end, alert) = instead(|_, _| [20, 3, 3, 0, 1, 1].repeat(40));
     assert_eq!(end, End::TlsHandshake);
     assert_eq!(alert, rustls::Error::AlertReceived(AlertDescription::UnexpectedMessage));
-    let (end, alert) = instead(|_| [21, 3, 3, 0, 2, 1, 0].to_vec());
+    let sealed = |keys: &mut suite::Keys, contents: &[(u8, &[u8])]| {
+        let (cipher, mut out) = (keys.cipher(Suite::Aes256).unwrap(), Vec::new());
+        for (content, plain) in contents {
+            session::record(keys, &cipher, *content, plain, &mut out).unwrap();
+        }
+        out
+    };
+    let padded = &[(0, &[22u8, 0, 0][..]); 40][..];
+    let wrong: [&[(u8, &[u8])]; 5] = [
+        // An empty one; many with padding only; a cut one with an alert or another content between; data before Finished.
+        &[(22, &[])],
+        padded,
+        &[(22, &[20, 0]), (21, &[1, 0])],
+        &[(22, &[20, 0]), (23, b"data")],
+        &[(23, b"data")],
+    ];
+    for contents in wrong {
+        let (end, alert) = instead(|_, keys| sealed(keys, contents));
+        assert!(matches!(end, End::TlsHandshake | End::TlsUnexpected), "{end} {contents:?}");
+        assert_eq!(alert, rustls::Error::AlertReceived(AlertDescription::UnexpectedMessage), "{contents:?}");
+    }
+    let (end, alert) = instead(|_, _| [21, 3, 3, 0, 2, 1, 0].to_vec());
     assert_eq!(end, End::TlsAlert, "close_notify in the middle: {alert:?}");
 }
 

@@ -1,4 +1,4 @@
-//! Attackers: each row of the table of bad input ([`rows`]), over and over. Whoever can still have a ping answered afterwards
+//! Attackers ([`raw`]: those from below the transport): each row of the table of bad input ([`rows`]), over and over. Whoever can still have a ping answered afterwards
 //! was forgiven; the others were thrown out. What differs from the table is an error that names the row, so that the rig
 //! can be used as a check.
 //!
@@ -7,13 +7,14 @@
 //!                                                           --end---> thrown out: comes again after the same pause
 //! ```
 
+pub mod raw;
 pub mod rows;
 
 use std::time::Duration;
 
 use breakwater::base::Instant;
 use breakwater::base::limits::PROTOCOL_VERSION;
-use breakwater::wire::{Inv, InvKind, Message, Services, Version, sha256d, write};
+use breakwater::wire::{Framing, Inv, InvKind, Message, Services, Version, sha256d, write};
 use rand::Rng as _;
 
 use self::rows::{Expect, How, ROWS, Row};
@@ -58,7 +59,9 @@ const _: () = assert!(size_of::<Attacker>() <= 64);
 impl Behaviour for Attacker {
     fn connected(&mut self, cx: &mut Context<'_>) -> Option<Flow> {
         if self.mixed {
-            self.row = (cx.number.wrapping_add(self.round) as usize % ROWS.len()) as u8;
+            let next = cx.number.wrapping_add(self.round) as usize;
+            let fits = |place: &usize| !(ROWS[place % ROWS.len()].v1 && cx.framing == Framing::V2);
+            self.row = ((next..).find(fits).unwrap_or(next) % ROWS.len()) as u8;
         }
         self.round = self.round.wrapping_add(1);
         match self.row()?.how {
@@ -95,7 +98,7 @@ impl Behaviour for Attacker {
     fn ready(&mut self, cx: &mut Context<'_>) -> Flow {
         let Some(row) = self.row() else { return Flow::Leave };
         match row.how {
-            How::Send => self.say(cx),
+            How::Send | How::Header => self.say(cx),
             How::Part => {
                 self.say(cx);
                 return Flow::Leave;

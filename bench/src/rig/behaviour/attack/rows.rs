@@ -22,6 +22,8 @@ pub struct Row {
     pub how: How,
     /// What must come of it.
     pub expect: Expect,
+    /// True exactly when it is about the header of v1 messages, which v2 does not have.
+    pub v1: bool,
     /// Its inputs, framed; a connection sends one of them in turn ([`How::Early`]: all).
     pub inputs: fn(Magic) -> Vec<Vec<u8>>,
     /// The error when it should have been thrown out.
@@ -37,6 +39,8 @@ pub struct Row {
 pub enum How {
     /// An input after the handshake.
     Send,
+    /// The same; it is about the header of v1 messages.
+    Header,
     /// All inputs before the handshake.
     Early,
     /// An input instead of the handshake; then it closes.
@@ -69,6 +73,7 @@ macro_rules! row {
             what: $what,
             how: How::$how,
             expect: Expect::$expect,
+            v1: matches!(How::$how, How::Header),
             inputs: $inputs,
             not_out: concat!($name, ": not thrown out"),
             out: concat!($name, ": thrown out"),
@@ -79,9 +84,9 @@ macro_rules! row {
 
 /// All of them.
 pub const ROWS: [Row; 18] = [
-    row!("attack-wrong-magic", Send, ThrownOut, wrong_magic, "bytes of another network or protocol"),
-    row!("attack-bad-checksum", Send, Forgiven, bad_checksum, "messages with a wrong checksum"),
-    row!("attack-oversize", Send, ThrownOut, oversize, "a length above 4,000,000 bytes"),
+    row!("attack-wrong-magic", Header, ThrownOut, wrong_magic, "bytes of another network or protocol"),
+    row!("attack-bad-checksum", Header, Forgiven, bad_checksum, "messages with a wrong checksum"),
+    row!("attack-oversize", Header, ThrownOut, oversize, "a length above 4,000,000 bytes"),
     row!("attack-unknown-command", Send, Forgiven, unknown_command, "commands that do not exist"),
     row!("attack-bad-command", Send, Forgiven, bad_command, "commands that are no names"),
     row!("attack-non-canonical", Send, Forgiven, non_canonical, "counts not in their shortest form"),
