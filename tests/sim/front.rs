@@ -265,7 +265,8 @@ impl Front {
             }
             News::Bytes(bytes) => {
                 let (kind, speaks) = (guest.stub.kind(), guest.speaks);
-                let complain = |why: String| format!("client {actor} {kind:?} {speaks:?} on net {tcp}: {why}");
+                let complain =
+                    |why: String| format!("client {actor} {kind:?} {speaks:?} on net {tcp}: {why}");
                 let (mut plain, mut reply) = (Vec::new(), Vec::new());
                 match guest.transport.open(bytes, &mut plain, &mut reply) {
                     // The end of the stream follows.

@@ -150,9 +150,7 @@ impl Hostiles {
     /// Those whose end is known on both sides go. In the calm somebody looks at them before.
     fn forget(&mut self, actor: u64) {
         let net = self.net.borrow();
-        self.those.retain(|a, h| {
-            *a != actor || !net.faults.on || h.verdict.is_none() || h.gone.is_none()
-        });
+        self.those.retain(|a, h| *a != actor || !net.faults.on || h.verdict.is_none() || h.gone.is_none());
     }
 
     /// News of a connection.

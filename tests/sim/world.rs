@@ -18,10 +18,10 @@ use breakwater::stub::node::{Form, Options};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::attack::Attack;
 use super::backend::{Backend, FIRST_NODE};
 use super::disk::{Fail, SimDisk};
 use super::faults::Faults;
-use super::attack::Attack;
 use super::front::Front;
 use super::hostile::{FIRST_HOSTILE, Hostiles};
 use super::kernel::SharedNet;
@@ -176,7 +176,19 @@ impl World {
         let tame = |act| matches!(act, Act::Mine | Act::Come | Act::Leave);
         let acts = ACTS.iter().filter(|(act, _)| tame(*act) || rng.random_bool(0.6)).copied().collect();
         let pace_us = [50_000, 500_000, 2_000_000][rng.random_range(0..3)];
-        World { net, rng, truth, backend, relay, front, hostiles, acts, pace_us, undo: BTreeMap::new(), undone: 0 }
+        World {
+            net,
+            rng,
+            truth,
+            backend,
+            relay,
+            front,
+            hostiles,
+            acts,
+            pace_us,
+            undo: BTreeMap::new(),
+            undone: 0,
+        }
     }
 
     /// Runs it to its end.
@@ -409,7 +421,11 @@ impl World {
         let end = self.net.borrow().now() + TRIAL;
         while !self.hostiles.check(actor)? {
             if self.net.borrow().now() >= end {
-                return Err(format!("hostile {} was not ended in {} s", actor - FIRST_HOSTILE, TRIAL.as_secs()));
+                return Err(format!(
+                    "hostile {} was not ended in {} s",
+                    actor - FIRST_HOSTILE,
+                    TRIAL.as_secs()
+                ));
             }
             self.live(Duration::from_millis(499))?;
         }
