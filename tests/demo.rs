@@ -83,7 +83,7 @@ fn the_demo_shows_clients_that_follow_and_ends_by_itself() {
         "3 of kind wallet",
         "Nothing broke.",
         "p50 ",
-        "bytes of the relay and",
+        "B of the relay and",
     ] {
         assert!(text.contains(part), "{part:?} is missing:\n{text}");
     }

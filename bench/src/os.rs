@@ -64,6 +64,13 @@ pub(crate) fn resident(pid: u32) -> Option<(u64, u64)> {
     Some((kilobytes(&status, "RssAnon:")? * 1024, kilobytes(&status, "VmRSS:")? * 1024))
 }
 
+/// Resident memory of a process in bytes without pages of files, which the kernel takes and gives as it likes: RssAnon and
+/// RssShmem.
+pub(crate) fn resident_own(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some((kilobytes(&status, "RssAnon:")? + kilobytes(&status, "RssShmem:")?) * 1024)
+}
+
 fn kilobytes(text: &str, field: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.starts_with(field))?;
     line.split_whitespace().nth(1)?.parse().ok()

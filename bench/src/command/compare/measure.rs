@@ -3,9 +3,9 @@
 //! ```text
 //!   publish to nobody     CPU per publication, taken out of the deliveries'
 //!   connect               time until every subscription stands (behind a proxy: until the sink has all)
-//!   idle                  CPU while nothing happens; VmRSS before any traffic
+//!   idle                  CPU while nothing happens; memory before any traffic
 //!   publish, wait, settle latency of the last delivery; CPU of the process, all its threads
-//!   memory                VmRSS before the first subscriber and after the last delivery
+//!   memory                RSS without file pages, before the first subscriber and after the last delivery
 //! ```
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -16,6 +16,7 @@ use breakwater::feed::blocks::inv_message;
 use super::super::{LOAD_CORE, RELAY_CORE, median};
 use super::contestants::Started;
 use super::handshakes::Rates;
+use super::server::Server;
 use crate::floor::{Accepting, Floor};
 use crate::relay::PATIENCE;
 use crate::swarm::{Manner, Plan, Secure, Swarm};
@@ -27,6 +28,10 @@ pub(super) const SETTLE: Duration = Duration::from_millis(60);
 const WARM_UP: u32 = 3;
 /// From the last subscription to the first idle second: NATS asks each newcomer for a sign of life after two seconds.
 const CALM: Duration = Duration::from_secs(4);
+/// Memory that changes by less than a hundredth within this counts as steady.
+const STEADY: Duration = Duration::from_secs(3);
+/// Looks at it before one that is never steady is taken as it is.
+const STEADY_LOOKS: u32 = 8;
 /// How long nothing happens.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -40,7 +45,9 @@ pub(super) struct Figures {
     pub(super) last_ms: f64,
     /// Bytes of resident memory per subscriber, before any delivery; none for a floor.
     pub(super) idle_memory: Option<f64>,
-    /// The same after the last.
+    /// All that the process has at that time by its subscribers, what it had before them included.
+    pub(super) whole_memory: Option<f64>,
+    /// As `idle_memory`, after the last delivery.
     pub(super) memory: Option<f64>,
     /// Bytes of kernel slab per subscriber, of all sockets involved.
     pub(super) slab: Option<f64>,
@@ -83,7 +90,7 @@ pub(super) fn contestant(
     }
     let alone = server.cpu()?.saturating_sub(before).as_secs_f64() / f64::from(extent.rounds);
 
-    let (resident, slab) = (server.resident()?, os::slab().unwrap_or(0));
+    let (resident, slab) = (steady(&server, extent)?, os::slab().unwrap_or(0));
     let (cpu, start) = (server.cpu()?, Instant::now());
     let plan = Plan {
         target: address,
@@ -107,7 +114,7 @@ pub(super) fn contestant(
     let cpu = server.cpu()?;
     std::thread::sleep(idle);
     let idled = server.cpu()?.saturating_sub(cpu);
-    let idle_resident = server.resident()?;
+    let idle_resident = steady(&server, extent)?;
 
     let (mut latencies, mut spent) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + extent.rounds {
@@ -125,6 +132,7 @@ pub(super) fn contestant(
         cpu_us: (median(&mut spent) - alone).max(0.0) * 1e6 / n,
         last_ms: median(&mut latencies),
         idle_memory: Some(grown(resident, idle_resident)),
+        whole_memory: Some(idle_resident as f64 / n),
         memory: Some(grown(resident, server.resident()?)),
         slab: Some(grown(slab, os::slab().unwrap_or(0))),
         connect_s: connect.as_secs_f64(),
@@ -135,6 +143,21 @@ pub(super) fn contestant(
     let command = server.command().to_string();
     swarm.stop()?;
     Ok((figures, command))
+}
+
+/// Waits until the server's memory hardly changes, and gives it: what its start or a crowd of handshakes has taken is given back
+/// late by allocators and garbage collectors.
+fn steady(server: &Server, extent: Extent) -> Outcome<u64> {
+    let mut last = server.resident()?;
+    for _ in 0..if extent.tiny { 0 } else { STEADY_LOOKS } {
+        std::thread::sleep(STEADY);
+        let now = server.resident()?;
+        if now.abs_diff(last) * 100 < last {
+            return Ok(now);
+        }
+        last = now;
+    }
+    Ok(last)
 }
 
 /// Source addresses nobody has used lately: ports of closed connections stay taken for a minute, and one address has too few

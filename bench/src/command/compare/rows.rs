@@ -32,8 +32,9 @@ pub(super) fn add(report: &mut Report, name: &str, beside: &Beside, base: Option
         };
     row("cpu_us", "CPU per delivery", "us", base, |of| Some(of.cpu_us));
     row("last_ms", "publication to last delivery, median", "ms", as_many, |of| Some(of.last_ms));
-    row("idle_memory", "its memory per subscriber (VmRSS), idle", "B", base, |of| of.idle_memory);
-    row("memory", "its memory per subscriber (VmRSS), after traffic", "B", base, |of| of.memory);
+    row("idle_memory", "its memory per subscriber, idle", "B", base, |of| of.idle_memory);
+    row("whole_memory", "all of its memory by its subscribers, idle", "B", base, |of| of.whole_memory);
+    row("memory", "its memory per subscriber, after traffic", "B", base, |of| of.memory);
     row("slab", "kernel slab per subscriber, all sockets, whole host", "B", base, |of| of.slab);
     row("connect_per_s", "connections or handshakes a second", "", base, |of| {
         Some(f64::from(of.subscribers) / of.connect_s)

@@ -95,9 +95,9 @@ impl Server {
         os::process_clock(self.child.id()).ok_or_else(|| self.gone())
     }
 
-    /// Resident memory, bytes.
+    /// Resident memory without pages of files, bytes.
     pub(super) fn resident(&self) -> Outcome<u64> {
-        os::resident(self.child.id()).map(|(_, all)| all).ok_or_else(|| self.gone())
+        os::resident_own(self.child.id()).ok_or_else(|| self.gone())
     }
 
     /// Tries until it works, at most [`START`].
