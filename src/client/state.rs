@@ -178,7 +178,9 @@ impl<A> Client<A> {
         let now = now.secs();
         let mut next = u32::MAX;
         // A v2 exchange begins with the first byte, a TLS handshake with the connection: both count from its beginning.
-        let shaking = !matches!(self.channel, Channel::Fresh) && !self.channel.is_open();
+        // Who waits for a step of ours is not late.
+        let shaking =
+            !matches!(self.channel, Channel::Fresh) && !self.channel.is_open() && !self.is(Flags::STEPPING);
         let deadlines = [
             (self.is(Flags::CLOSING), self.send_begun, CLOSE_TIMEOUT, End::Stalled),
             (shaking, self.since, TRANSPORT_TIMEOUT, End::TransportTimeout),

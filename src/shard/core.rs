@@ -408,7 +408,7 @@ impl Core {
         // The first reason counts: a client that is being told why may still reset the connection.
         let end = client.active.as_ref().and_then(|active| active.closing).unwrap_or(end);
         self.counters.end(end);
-        self.shaking.left(&client.channel);
+        self.shaking.left(&client);
         self.tls_clients -= u32::from(matches!(client.channel, Channel::Tls(_)));
         self.v2_clients -= u32::from(matches!(client.channel, Channel::V2(_)));
         if client.is(Flags::READY) {

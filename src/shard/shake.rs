@@ -13,7 +13,7 @@ use std::time::Duration;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::core::{Core, ListenerKind, ShardConfig};
+use super::core::{Client, Core, ListenerKind, ShardConfig};
 use crate::base::limits::{
     STEPS_IN_SWEEP, STEPS_PER_TURN, TRANSPORT_HANDSHAKES_LEAST, TRANSPORT_TIMEOUT_PRESSED, V2_KEY,
 };
@@ -167,13 +167,10 @@ impl Shaking {
         self.acceptor = Some(tls::Acceptor::new(server));
     }
 
-    /// A client with this channel has left.
-    pub(super) fn left(&mut self, channel: &Channel) {
-        match channel {
-            Channel::TlsFresh | Channel::TlsShaking(_) => self.tls_open -= 1,
-            Channel::V2Fresh | Channel::V2Shaking(_) => self.v2_open -= 1,
-            Channel::Fresh | Channel::Plain | Channel::Tls(_) | Channel::V2(_) => {}
-        }
+    /// A client has left.
+    pub(super) fn left(&mut self, client: &Client) {
+        self.tls_open -= u32::from(is_tls_handshake(client));
+        self.v2_open -= u32::from(is_v2_exchange(client));
     }
 
     pub(super) fn in_progress(&self) -> HandshakesInProgress {
@@ -204,6 +201,21 @@ impl Shaking {
     }
 }
 
+/// True exactly when the client counts among the TLS handshakes in progress.
+fn is_tls_handshake(client: &Client) -> bool {
+    matches!(client.channel, Channel::TlsFresh | Channel::TlsShaking(_))
+}
+
+/// True exactly when the client counts among the key exchanges in progress: those that wait for the client. One whose key is
+/// here waits for us, holds a key of 64 bytes, and is no probe; it must not give way to the next.
+fn is_v2_exchange(client: &Client) -> bool {
+    match client.channel {
+        Channel::V2Fresh => !client.is(Flags::STEPPING),
+        Channel::V2Shaking(_) => true,
+        _ => false,
+    }
+}
+
 /// What a step came to.
 enum Stepped {
     Goes { channel: Channel, used: usize },
@@ -224,11 +236,7 @@ impl Core {
     pub(super) fn begin_v2(&mut self, id: ClientId) {
         while self.shaking.v2_open >= self.shaking.most {
             let Some(oldest) = self.shaking.v2_order.pop_front() else { break };
-            if self
-                .clients
-                .get_mut(oldest)
-                .is_some_and(|c| matches!(c.channel, Channel::V2Fresh | Channel::V2Shaking(_)))
-            {
+            if self.clients.get_mut(oldest).is_some_and(|c| is_v2_exchange(c)) {
                 self.end(oldest, End::HandshakeEvicted);
             }
         }
@@ -253,7 +261,10 @@ impl Core {
                 Hello::Other => &mut self.shaking.going,
             },
             Channel::V2Fresh if active.sealed.len() < V2_KEY => return,
-            Channel::V2Fresh => &mut self.shaking.v2.waiting,
+            Channel::V2Fresh => {
+                self.shaking.v2_open -= 1;
+                &mut self.shaking.v2.waiting
+            }
             Channel::TlsShaking(_) | Channel::V2Shaking(_) => &mut self.shaking.going,
             Channel::Fresh | Channel::Plain | Channel::Tls(_) | Channel::V2(_) => return,
         };
@@ -276,6 +287,10 @@ impl Core {
     fn step(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.flags.remove(Flags::STEPPING);
+        if matches!(client.channel, Channel::V2Fresh) {
+            self.shaking.v2_open += 1;
+            self.shaking.v2_order.push_back(id);
+        }
         if client.flags.intersects(Flags::SENDING | Flags::CLOSING) {
             // Our last flight is on its way; `flow` comes back with its end.
             return;
@@ -384,18 +399,18 @@ impl Core {
         let patience = TRANSPORT_TIMEOUT_PRESSED.as_secs() as u32;
         for _ in 0..STEPS_PER_TURN * 4 {
             let Some(id) = self.shaking.tls_order.front().copied() else { break };
-            let since = self
-                .clients
-                .get_mut(id)
-                .filter(|c| matches!(c.channel, Channel::TlsFresh | Channel::TlsShaking(_)))
-                .map(|c| c.since);
-            if let Some(since) = since {
-                if !self.shaking.held || self.now.secs() < since.saturating_add(patience) {
-                    break;
-                }
-                self.end(id, End::TransportTimeout);
+            let client = self.clients.get_mut(id).filter(|c| is_tls_handshake(c));
+            let open = client.map(|c| (c.since.saturating_add(patience), c.is(Flags::STEPPING)));
+            if open.is_some_and(|(late, _)| !self.shaking.held || self.now.secs() < late) {
+                break;
             }
             self.shaking.tls_order.pop_front();
+            match open {
+                // It waits for us.
+                Some((_, true)) => self.shaking.tls_order.push_back(id),
+                Some((_, false)) => self.end(id, End::TransportTimeout),
+                None => {}
+            }
         }
         self.tidy_orders();
     }

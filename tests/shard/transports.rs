@@ -321,6 +321,28 @@ fn the_oldest_key_exchange_gives_way() {
 }
 
 #[test]
+fn whoever_waits_for_us_gives_way_to_no_probe() {
+    let mut net = Secure::with(|config| ShardConfig {
+        handshakes: HandshakeLimits { most: 2, v2: 1, full: 1, resumed: 1 },
+        ..config
+    });
+    let mut peers: Vec<_> = (0..20).map(|_| net.begin(Over::V2)).collect();
+    for _ in 0..8 {
+        let probe = net.stranger(PLAIN_PORT);
+        net.raw(probe, &[9; 63]);
+    }
+    // The first is shaking hands and waits for its peer: it is the oldest, and gave way. The others' keys are here.
+    assert_eq!(net.ends(End::HandshakeEvicted), 7, "{:?}", net.rig.counters().ends);
+    for _ in 0..20 {
+        net.rig.advance(1);
+        peers.iter_mut().for_each(|peer| net.pump(peer));
+    }
+    let open = peers.iter().filter(|peer| peer.is_open()).count();
+    assert_eq!(open, 19, "one a second, also those who waited for longer than a handshake may take");
+    net.rig.finish();
+}
+
+#[test]
 fn handshakes_have_a_rate_and_whoever_is_over_it_waits() {
     for over in BOTH {
         let mut net = Secure::with(limits(100, 1)).without_tickets();

@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let shown = Passing::make("fanout")?;
     let (address, _held) = relay::reserve()?;
     let mut relay = Relay::speaking(address, clients, Speaks::to(transport, &shown.certificate)?)?;
-    let (mut floor, mut sealer) = (Floor::open(clients)?, Sealer::new(shape, clients)?);
+    let (mut floor, mut sealer) = (Floor::open(clients)?, Sealer::new(shape, clients));
     let bare = crowd::scenario(floor.address(), Transport::Plain, None, clients, "mute")?;
     let mut bare = Crowd::start(bare, RELAY_CORE)?;
     floor.accept(clients)?;
