@@ -156,7 +156,7 @@ fn a_byte_now_and_then_is_read_and_harms_nobody() {
 
 #[test]
 fn message_before_version() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::v1_only();
     let mut client = scene.stranger();
     let block = scene.node.with(|node| node.chain().tip().message().clone());
     let early = [
@@ -171,6 +171,19 @@ fn message_before_version() {
     client.ping();
     scene.assert_unharmed();
     scene.wait_faults("before_version", 5);
+}
+
+#[test]
+fn a_stream_that_does_not_begin_with_version_is_a_key_exchange_that_fails() {
+    let mut scene = Scene::new();
+    let mut client = scene.stranger();
+    for _ in 0..200 {
+        if client.send_raw(&ping(&[0; 8])).is_err() {
+            break;
+        }
+    }
+    scene.wait_ends("v2_garbage", 1);
+    scene.assert_unharmed();
 }
 
 #[test]

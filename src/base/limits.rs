@@ -150,9 +150,18 @@ pub const TRANSPORT_HANDSHAKES_LEAST: u32 = 64;
 pub const STEPS_PER_TURN: usize = 16;
 /// The same in a turn that announces something: those who are connected hear first.
 pub const STEPS_IN_SWEEP: usize = 2;
-/// Bytes of a transport handshake that wait for its next step, at most: a ClientHello or a chain of certificates of 16 KiB,
-/// or 4,095 bytes of garbage, and what follows at once.
-pub const HANDSHAKE_INPUT: usize = 64 * 1024;
+/// Bytes of a transport handshake that wait for its next step, at most: more than a handshake may have, so that it is the
+/// handshake which refuses, with its alert.
+pub const HANDSHAKE_INPUT: usize = HANDSHAKE_BYTES + 8 * 1024;
+/// Most bytes a peer may send in a TLS handshake: ClientHello and its certificates, or all of a server's.
+pub const HANDSHAKE_BYTES: usize = 32 * 1024;
+/// Time of a turn for steps of transport handshakes: what a step takes depends on the key (ECDSA 50 us, RSA-4096 milliseconds), so
+/// the number alone is no bound. One step is always done.
+pub const STEP_TIME: Duration = Duration::from_micros(1_500);
+/// The same in a turn that announces something.
+pub const STEP_TIME_IN_SWEEP: Duration = Duration::from_micros(200);
+/// Key exchanges that wait for a step of ours, in multiples of those that may be in progress; beyond, newcomers are refused.
+pub const WAITING_EXCHANGES: u32 = 4;
 /// Block announcements a shard's log keeps. A client that falls further behind hears of the tip by inv.
 pub const BLOCK_LOG: usize = 64;
 /// Blocks whose bytes the shards can reach without the store (blocktxn is answered 10 deep).

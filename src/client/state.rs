@@ -111,7 +111,7 @@ pub struct Client<A> {
     pub pinged: u32,
     /// When the outstanding send was begun.
     pub send_begun: u32,
-    /// When the message in parts was begun.
+    /// When the message in parts was begun; in a transport's handshake, when it was the peer's turn.
     pub message_begun: u32,
     /// Height behind the last hash of our answer to its last getblocks; 0 when that has been followed up.
     pub continue_at: u32,
@@ -183,7 +183,7 @@ impl<A> Client<A> {
             !matches!(self.channel, Channel::Fresh) && !self.channel.is_open() && !self.is(Flags::STEPPING);
         let deadlines = [
             (self.is(Flags::CLOSING), self.send_begun, CLOSE_TIMEOUT, End::Stalled),
-            (shaking, self.since, TRANSPORT_TIMEOUT, End::TransportTimeout),
+            (shaking, self.message_begun, TRANSPORT_TIMEOUT, End::TransportTimeout),
             (!self.is(Flags::READY), self.since, HANDSHAKE_TIMEOUT, End::HandshakeTimeout),
             (self.is(Flags::SENDING), self.send_begun, SEND_TIMEOUT, End::Stalled),
             (self.is(Flags::PARTIAL), self.message_begun, MESSAGE_TIMEOUT, End::SlowMessage),
@@ -205,6 +205,10 @@ impl<A> Client<A> {
                 return Due::Ping;
             }
             next = next.min(at.max(now + 1));
+        }
+        if matches!(self.channel, Channel::Fresh) {
+            // A key exchange may begin meanwhile, and has a deadline of its own.
+            next = next.min(now.saturating_add(whole_seconds(TRANSPORT_TIMEOUT)));
         }
         Due::At(next)
     }

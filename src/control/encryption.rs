@@ -38,7 +38,11 @@ impl Keys<'_> {
         let mode = self.one_of("tls_client_auth", &["off", "optional", "required"])?;
         let ca = self.optional_file("tls_client_ca")?;
         let client_auth = match (mode, ca) {
-            (0, _) => ClientAuth::Off,
+            (0, None) => ClientAuth::Off,
+            (0, Some(_)) => {
+                let expected = "\"optional\" or \"required\", since `tls_client_ca` is given";
+                return Err(self.error("tls_client_auth", expected));
+            }
             (1, Some(ca)) => ClientAuth::Optional(ca),
             (_, Some(ca)) => ClientAuth::Required(ca),
             (_, None) => {
@@ -55,7 +59,7 @@ impl Keys<'_> {
         })
     }
 
-    /// Bounds for all shards together; a rate of 0 is replaced by what a third of each core can do.
+    /// Bounds for all shards together; a rate of 0 is replaced by what half of each core can do.
     pub(super) fn handshakes(&self) -> Result<HandshakeLimits, ConfigError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
         let rate = |key, per_core: u64| {
@@ -64,9 +68,9 @@ impl Keys<'_> {
         };
         Ok(HandshakeLimits {
             most: self.integer("handshakes", 1, 1 << 20)? as u32,
-            full: rate("tls_full_per_second", 2_500)?,
-            resumed: rate("tls_resumed_per_second", 5_000)?,
-            v2: rate("v2_per_second", 5_000)?,
+            full: rate("tls_full_per_second", 2_000)?,
+            resumed: rate("tls_resumed_per_second", 4_000)?,
+            v2: rate("v2_per_second", 2_000)?,
         })
     }
 

@@ -92,7 +92,8 @@ impl Demand {
             mempool_bytes: config.mempool_bytes as u64,
             buffer_bytes: config.buffer_bytes as u64,
             session_bytes: session_bytes as u64,
-            handshakes: u64::from(share.most) * config.shards as u64,
+            // TLS and BIP324 each.
+            handshakes: 2 * u64::from(share.most) * config.shards as u64,
         }
     }
 }

@@ -87,6 +87,10 @@ impl HubHandle {
         self.bell.ring();
     }
 
+    fn has_tls(&self) -> bool {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn take_tls(&self) -> Option<Arc<tls::Server>> {
         self.tls.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -211,7 +215,8 @@ impl Driver<'_> {
             let pause = self.pause(now);
             bell.will_sleep();
             let rung = self.shards.iter().any(|(link, _)| link.has_mail())
-                || (handle.is_asked() && self.drain_by.is_none());
+                || (handle.is_asked() && self.drain_by.is_none())
+                || handle.has_tls();
             if rung {
                 busy = busy.wrapping_add(1);
                 breathe(busy).await;
@@ -337,7 +342,10 @@ impl Driver<'_> {
 
     /// A connection is there; in v1 it is open with that.
     fn open(&mut self, link: LinkId, v2: bool, stream: TcpStream) {
-        let conn = Conn::open(link, stream, v2, self.hub.magic(), &mut self.rng, self.events.clone());
+        // A new state for each: whoever reads our memory later cannot make an earlier key again.
+        let mut rng = StdRng::from_rng(&mut self.rng);
+        self.rng = StdRng::from_rng(&mut rng);
+        let conn = Conn::open(link, stream, v2, self.hub.magic(), &mut rng, self.events.clone());
         self.conns.insert(link, conn);
         if !v2 {
             self.tell(Input::Connected { link, v2: None });

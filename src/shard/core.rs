@@ -22,7 +22,7 @@ use crate::base::limits::{HEARD_TX, LEAVE_GROUP_MARGIN, MAX_HANDSHAKES, SEEN_TX,
 use crate::base::{ClientId, Conn, End, Instant, Nonces, ShardId, UnixTime};
 use crate::client::{self, Flags, Greeting};
 use crate::feed::{BlockLog, ChainView, Heard, Seen, TxLog};
-use crate::io::{Done, IoEnd, KernelCounters, ListenerId, Op};
+use crate::io::{Done, IoEnd, Kernel, ListenerId, Op};
 use crate::link::{Policy, ShardEnd, ToHub};
 use crate::transport::{Channel, tls};
 use crate::wire::{Inv, Magic, Services};
@@ -169,12 +169,12 @@ enum Listening {
 }
 
 impl Core {
-    pub(super) fn new(config: ShardConfig, now: Instant, link: ShardEnd) -> Core {
+    pub(super) fn new(mut config: ShardConfig, now: Instant, link: ShardEnd) -> Core {
         Core {
             clients: Table::new(config.max_clients),
             wheel: Wheel::new(now.secs()),
             admission: Admission::new(config.max_per_address),
-            shaking: Shaking::new(&config, now),
+            shaking: Shaking::new(&mut config, now),
             tls_clients: 0,
             v2_clients: 0,
             reply: Vec::new(),
@@ -267,16 +267,16 @@ impl Core {
     }
 
     /// The parts of a turn behind the completions.
-    pub(super) fn run(&mut self, kernel: KernelCounters) {
+    pub(super) fn run(&mut self, kernel: &impl Kernel) {
         self.read_mail();
         self.wake_queued();
         self.sweep();
-        self.step_handshakes();
+        self.step_handshakes(kernel);
         self.run_timers();
         self.relieve();
         self.watch_room();
-        self.report(kernel);
-        self.drain(kernel);
+        self.report(kernel.counters());
+        self.drain(kernel.counters());
         if std::mem::take(&mut self.pushed) {
             self.link.ring_hub();
         }

@@ -47,6 +47,8 @@ counters! {
     tls_full;
     /// TLS sessions resumed by a ticket.
     tls_resumed;
+    /// Tickets offered and not taken: the handshake was a full one.
+    tls_tickets_refused;
     /// BIP324 sessions opened.
     v2_sessions;
     /// Times TLS listeners stopped accepting because too many handshakes were in progress.

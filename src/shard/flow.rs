@@ -412,7 +412,7 @@ impl Core {
     }
 
     /// Gives back what the client does not need any more, and asks for bytes when it can take some.
-    fn settle(&mut self, id: ClientId) {
+    pub(super) fn settle(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
         if let Some(active) = client.active.as_mut().filter(|a| a.held > 0 && !a.is_busy()) {
             self.pool.release(std::mem::take(&mut active.held));
@@ -503,6 +503,10 @@ fn watch_partial(client: &mut Client, now: u32) {
 /// True exactly when more bytes can be taken: no request is being served, and what is kept is only the beginning of one
 /// message, or nothing.
 fn wants_bytes(client: &Client) -> bool {
+    // Who waits for a step of ours is not read: it would only fill buffers.
+    if client.is(Flags::STEPPING) {
+        return false;
+    }
     match &client.active {
         None => true,
         Some(active) => {

@@ -75,7 +75,7 @@ impl<K: Kernel> Shard<K> {
             }
         }
         self.dones = dones;
-        self.core.run(self.kernel.counters());
+        self.core.run(&self.kernel);
         self.submit();
         !self.core.is_over()
     }

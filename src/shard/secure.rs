@@ -16,6 +16,8 @@ use crate::transport::v2::{self, First};
 
 /// Sealed buffers up to this come from the small list.
 const SMALL_SEND: usize = 8 * 1024;
+/// Bytes of a handshake that may wait when messages in parts have used up their half of the buffers.
+const STRANGER_INPUT: usize = 4 * 1024;
 
 impl Core {
     /// Bytes have come for a client whose transport is not plain, or not known.
@@ -38,7 +40,10 @@ impl Core {
         let seen = if first.is_empty() {
             &*bytes
         } else {
+            let before = first.capacity();
             first.extend_from_slice(bytes);
+            self.inputs += first.capacity() - before;
+            self.pool.grown(before, &first);
             &first
         };
         let kind = v2::first(magic, seen);
@@ -51,7 +56,7 @@ impl Core {
             (First::OtherNetwork, _) => Err(End::WrongMagic),
             (First::V1, None) => Ok(()),
         };
-        self.pool.give(first);
+        self.give_input(first);
         if kind == First::V2 && result.is_ok() {
             self.begin_v2(id);
         }
@@ -126,9 +131,14 @@ impl Core {
             active.sealed = self.pool.take();
             self.inputs += active.sealed.capacity();
         }
-        let most = if open { FREE_INPUT } else { HANDSHAKE_INPUT };
-        if (over || !open) && active.sealed.len() + bytes.len() > most {
-            return Err(if open { End::NoBuffer } else { End::Oversize });
+        // Strangers give way first.
+        let most = if open { FREE_INPUT } else { STRANGER_INPUT };
+        let len = active.sealed.len() + bytes.len();
+        if over && len > most {
+            return Err(End::NoBuffer);
+        }
+        if !open && len > HANDSHAKE_INPUT {
+            return Err(End::Oversize);
         }
         let before = active.sealed.capacity();
         active.sealed.extend_from_slice(bytes);

@@ -15,11 +15,12 @@ use rand::rngs::StdRng;
 
 use super::core::{Client, Core, ListenerKind, ShardConfig};
 use crate::base::limits::{
-    STEPS_IN_SWEEP, STEPS_PER_TURN, TRANSPORT_HANDSHAKES_LEAST, TRANSPORT_TIMEOUT_PRESSED, V2_KEY,
+    STEP_TIME, STEP_TIME_IN_SWEEP, STEPS_IN_SWEEP, STEPS_PER_TURN, TRANSPORT_HANDSHAKES_LEAST,
+    TRANSPORT_TIMEOUT_PRESSED, V2_KEY, WAITING_EXCHANGES,
 };
 use crate::base::{ClientId, End, Instant};
 use crate::client::Flags;
-use crate::io::{ListenerId, Op};
+use crate::io::{Kernel, ListenerId, Op};
 use crate::transport::tls::{self, Hello};
 use crate::transport::v2;
 use crate::transport::{Channel, Role, Shake};
@@ -61,8 +62,8 @@ struct Gate {
     waiting: VecDeque<ClientId>,
     /// Per second; 0: no limit.
     rate: u32,
-    /// Handshakes that may begin now, in thousandths.
-    tokens: u64,
+    /// Handshakes that may begin now, in thousandths; below zero when one cost more than it was let in for.
+    tokens: i64,
     at: Instant,
 }
 
@@ -78,18 +79,29 @@ impl Gate {
             self.waiting.pop_front();
         }
         if self.rate > 0 {
-            let since = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
-            let new = since.saturating_mul(u64::from(self.rate)) / 1_000;
+            let since = i64::try_from(now.since(self.at).as_micros()).unwrap_or(i64::MAX);
+            let rate = i64::from(self.rate);
+            let new = since.saturating_mul(rate) / 1_000;
             if new > 0 {
-                (self.tokens, self.at) = ((self.tokens.saturating_add(new)).min(burst(self.rate)), now);
+                // What is left of a thousandth counts next time.
+                let spent = u64::try_from(new.saturating_mul(1_000) / rate).unwrap_or(0);
+                self.at = self.at + Duration::from_micros(spent);
+                self.tokens = self.tokens.saturating_add(new).min(burst(self.rate));
             }
             if self.tokens < 1_000 || self.waiting.is_empty() {
                 return None;
             }
         }
         let next = self.waiting.pop_front()?;
-        self.tokens = self.tokens.saturating_sub(1_000);
+        if self.rate > 0 {
+            self.charge();
+        }
         Some(next)
+    }
+
+    /// One more has begun.
+    fn charge(&mut self) {
+        self.tokens = self.tokens.saturating_sub(1_000).max(-burst(self.rate));
     }
 
     /// When the next may begin.
@@ -100,14 +112,15 @@ impl Gate {
         if self.rate == 0 || self.tokens >= 1_000 {
             return Some(now);
         }
-        let missing = (1_000 - self.tokens).saturating_mul(1_000).div_ceil(u64::from(self.rate));
+        let missing = u64::try_from(1_000 - self.tokens).unwrap_or(0);
+        let missing = missing.saturating_mul(1_000).div_ceil(u64::from(self.rate));
         Some(self.at + Duration::from_micros(missing))
     }
 }
 
 /// A tenth of a second's worth, one at least.
-fn burst(rate: u32) -> u64 {
-    (u64::from(rate) * 100).max(1_000)
+fn burst(rate: u32) -> i64 {
+    (i64::from(rate) * 100).max(1_000)
 }
 
 /// How many transport handshakes there are now.
@@ -135,6 +148,8 @@ pub(super) struct Shaking {
     /// Clients in the order they came, while their handshake may be in progress.
     tls_order: VecDeque<ClientId>,
     v2_order: VecDeque<ClientId>,
+    /// The same for those whose key has not come.
+    v2_probes: VecDeque<ClientId>,
     /// Handshakes in progress.
     tls_open: u32,
     v2_open: u32,
@@ -144,17 +159,20 @@ pub(super) struct Shaking {
 }
 
 impl Shaking {
-    pub(super) fn new(config: &ShardConfig, now: Instant) -> Shaking {
+    /// Takes the secret out of the configuration.
+    pub(super) fn new(config: &mut ShardConfig, now: Instant) -> Shaking {
         let limits = config.handshakes;
+        let secret = std::mem::take(&mut config.secret);
         Shaking {
             acceptor: config.tls.as_ref().map(tls::Acceptor::new),
-            rng: StdRng::from_seed(config.secret),
+            rng: StdRng::from_seed(secret),
             going: VecDeque::new(),
             full: Gate::new(limits.full, now),
             resumed: Gate::new(limits.resumed, now),
             v2: Gate::new(limits.v2, now),
             tls_order: VecDeque::new(),
             v2_order: VecDeque::new(),
+            v2_probes: VecDeque::new(),
             tls_open: 0,
             v2_open: 0,
             most: limits.most.max(1),
@@ -165,6 +183,13 @@ impl Shaking {
     /// Other certificates from now on.
     pub(super) fn reload(&mut self, server: &Arc<tls::Server>) {
         self.acceptor = Some(tls::Acceptor::new(server));
+    }
+
+    /// Gives back the memory of a crowd that is gone.
+    pub(super) fn forget(&mut self) {
+        let gates = [&mut self.full, &mut self.resumed, &mut self.v2].map(|gate| &mut gate.waiting);
+        let orders = [&mut self.going, &mut self.tls_order, &mut self.v2_order, &mut self.v2_probes];
+        gates.into_iter().chain(orders).for_each(|order| *order = VecDeque::new());
     }
 
     /// A client has left.
@@ -209,11 +234,12 @@ fn is_tls_handshake(client: &Client) -> bool {
 /// True exactly when the client counts among the key exchanges in progress: those that wait for the client. One whose key is
 /// here waits for us, holds a key of 64 bytes, and is no probe; it must not give way to the next.
 fn is_v2_exchange(client: &Client) -> bool {
-    match client.channel {
-        Channel::V2Fresh => !client.is(Flags::STEPPING),
-        Channel::V2Shaking(_) => true,
-        _ => false,
-    }
+    matches!(client.channel, Channel::V2Shaking(_)) || is_probe(client)
+}
+
+/// True exactly when the key of an exchange has not come.
+fn is_probe(client: &Client) -> bool {
+    matches!(client.channel, Channel::V2Fresh) && !client.is(Flags::STEPPING)
 }
 
 /// What a step came to.
@@ -234,16 +260,38 @@ fn stepped<H, S>(shake: Shake<H, S>, goes: fn(Box<H>) -> Channel, open: fn(Box<S
 impl Core {
     /// A client's first bytes begin a key exchange.
     pub(super) fn begin_v2(&mut self, id: ClientId) {
-        while self.shaking.v2_open >= self.shaking.most {
-            let Some(oldest) = self.shaking.v2_order.pop_front() else { break };
-            if self.clients.get_mut(oldest).is_some_and(|c| is_v2_exchange(c)) {
-                self.end(oldest, End::HandshakeEvicted);
-            }
+        if self.shaking.v2_open >= self.shaking.most && !self.make_room() {
+            return self.end(id, End::HandshakeEvicted);
         }
+        let now = self.now.secs();
         let Some(client) = self.clients.get_mut(id) else { return };
         client.channel = Channel::V2Fresh;
+        client.message_begun = now;
         self.shaking.v2_open += 1;
-        self.shaking.v2_order.push_back(id);
+        self.shaking.v2_probes.push_back(id);
+    }
+
+    /// Ends a key exchange for another: one whose key has not come, else the oldest that is slow. False when there is none.
+    fn make_room(&mut self) -> bool {
+        while let Some(probe) = self.shaking.v2_probes.pop_front() {
+            if self.clients.get_mut(probe).is_some_and(|c| is_probe(c)) {
+                self.end(probe, End::HandshakeEvicted);
+                return true;
+            }
+        }
+        let late = self.now.secs().saturating_sub(TRANSPORT_TIMEOUT_PRESSED.as_secs() as u32);
+        while let Some(oldest) = self.shaking.v2_order.front().copied() {
+            let open = self.clients.get_mut(oldest).filter(|c| is_v2_exchange(c)).map(|c| c.message_begun);
+            if open.is_some_and(|begun| begun > late) {
+                return false;
+            }
+            self.shaking.v2_order.pop_front();
+            if open.is_some() {
+                self.end(oldest, End::HandshakeEvicted);
+                return true;
+            }
+        }
+        false
     }
 
     /// There may be enough for the next step of a client's handshake: queues it.
@@ -262,6 +310,10 @@ impl Core {
             },
             Channel::V2Fresh if active.sealed.len() < V2_KEY => return,
             Channel::V2Fresh => {
+                let most = (WAITING_EXCHANGES * self.shaking.most) as usize;
+                if self.shaking.v2.waiting.len() >= most {
+                    return self.end(id, End::HandshakeEvicted);
+                }
                 self.shaking.v2_open -= 1;
                 &mut self.shaking.v2.waiting
             }
@@ -273,12 +325,19 @@ impl Core {
     }
 
     /// A turn's share of handshakes.
-    pub(super) fn step_handshakes(&mut self) {
+    pub(super) fn step_handshakes(&mut self, kernel: &impl Kernel) {
         let announcing = self.block_sweep.is_running() || self.tx_sweep.is_running();
-        let steps = if announcing { STEPS_IN_SWEEP } else { STEPS_PER_TURN };
+        let (steps, time) =
+            if announcing { (STEPS_IN_SWEEP, STEP_TIME_IN_SWEEP) } else { (STEPS_PER_TURN, STEP_TIME) };
+        let mut until = None;
         for _ in 0..steps {
+            // The clock is read only when there is something to do.
+            if until.is_some_and(|until| kernel.now() >= until) {
+                break;
+            }
             let clients = &mut self.clients;
             let Some(id) = self.shaking.next(self.now, |id| clients.get_mut(id).is_some()) else { break };
+            until = until.or_else(|| Some(kernel.now() + time));
             self.step(id);
         }
         self.watch_handshakes();
@@ -301,19 +360,31 @@ impl Core {
         let mut out = self.pool.take();
         let before = out.capacity();
         let result = match channel {
-            Channel::TlsFresh => match self.shaking.acceptor.as_ref().map(tls::Acceptor::begin) {
-                Some(Ok(handshake)) => {
-                    stepped(handshake.step(&mut input, &mut out), Channel::TlsShaking, Channel::Tls)
+            Channel::TlsFresh => {
+                let claims = tls::peek(&input) == Hello::Resuming;
+                match self.shaking.acceptor.as_ref().map(tls::Acceptor::begin) {
+                    Some(Ok(handshake)) => {
+                        let shake = handshake.step(&mut input, &mut out);
+                        // A ticket that is not taken costs a full handshake.
+                        let full = matches!(&shake, Shake::More { handshake, .. } if !handshake.is_resumed());
+                        if claims && full {
+                            self.counters.tls_tickets_refused += 1;
+                            self.shaking.full.charge();
+                        }
+                        stepped(shake, Channel::TlsShaking, Channel::Tls)
+                    }
+                    Some(Err(end)) => Stepped::Failed(end),
+                    None => Stepped::Failed(End::TlsHandshake),
                 }
-                Some(Err(end)) => Stepped::Failed(end),
-                None => Stepped::Failed(End::TlsHandshake),
-            },
+            }
             Channel::TlsShaking(handshake) => {
                 stepped(handshake.step(&mut input, &mut out), Channel::TlsShaking, Channel::Tls)
             }
             Channel::V2Fresh => {
                 let magic = self.config.magic;
-                let rng = &mut self.shaking.rng;
+                // A new state for each: whoever reads our memory later cannot make an earlier key again.
+                let rng = &mut StdRng::from_rng(&mut self.shaking.rng);
+                self.shaking.rng = StdRng::from_rng(rng);
                 let handshake = v2::Handshake::new(Role::Responder, magic, rng, &mut out);
                 stepped(handshake.step(&mut input, &mut out), Channel::V2Shaking, Channel::V2)
             }
@@ -326,15 +397,24 @@ impl Core {
         self.pool.grown(before, &out);
         self.say_control(id, &out);
         self.pool.give(out);
+        let goes = matches!(result, Stepped::Goes { .. });
         self.stepped_to(id, was_tls, result, input);
-        self.flow(id);
+        if !goes {
+            return self.flow(id);
+        }
+        // All that is here has been looked at: the next step is for what comes. `flow` would ask for one at once, for ever.
+        self.send_control(id);
+        self.settle(id);
     }
 
     fn stepped_to(&mut self, id: ClientId, is_tls: bool, result: Stepped, mut input: Vec<u8>) {
+        let now = self.now.secs();
         let Some(client) = self.clients.get_mut(id) else { return self.give_input(input) };
         match result {
             Stepped::Goes { channel, used } => {
                 client.channel = channel;
+                // It has waited for us; now it is its turn.
+                client.message_begun = now;
                 input.drain(..used.min(input.len()));
                 self.put_kept(id, input);
             }
@@ -400,7 +480,7 @@ impl Core {
         for _ in 0..STEPS_PER_TURN * 4 {
             let Some(id) = self.shaking.tls_order.front().copied() else { break };
             let client = self.clients.get_mut(id).filter(|c| is_tls_handshake(c));
-            let open = client.map(|c| (c.since.saturating_add(patience), c.is(Flags::STEPPING)));
+            let open = client.map(|c| (c.message_begun.saturating_add(patience), c.is(Flags::STEPPING)));
             if open.is_some_and(|(late, _)| !self.shaking.held || self.now.secs() < late) {
                 break;
             }
@@ -419,9 +499,14 @@ impl Core {
     fn tidy_orders(&mut self) {
         let most = 4 * self.shaking.most as usize;
         let (clients, shaking) = (&mut self.clients, &mut self.shaking);
-        for order in [&mut shaking.tls_order, &mut shaking.v2_order] {
+        for order in [&mut shaking.tls_order, &mut shaking.v2_order, &mut shaking.v2_probes] {
             if order.len() > most {
                 order.retain(|id| clients.get_mut(*id).is_some_and(|c| !c.channel.is_open()));
+            }
+        }
+        for gate in [&mut shaking.full, &mut shaking.resumed, &mut shaking.v2] {
+            if gate.waiting.len() > 2 * most {
+                gate.waiting.retain(|id| clients.get_mut(*id).is_some());
             }
         }
     }

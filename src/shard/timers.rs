@@ -76,6 +76,7 @@ impl Core {
         if self.clients.give_back() {
             self.wheel = Wheel::new(self.now.secs());
             self.forget_handshakes();
+            self.shaking.forget();
             self.spare = Vec::new();
             self.crowds_gone += 1;
         }

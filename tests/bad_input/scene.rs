@@ -26,19 +26,30 @@ pub struct Scene {
 impl Scene {
     #[track_caller]
     pub fn new() -> Scene {
-        Scene::with(StubServer::start(HEIGHT))
+        Scene::with(StubServer::start(HEIGHT), "")
+    }
+
+    /// The relay takes v1 only: where v2 is taken, a stream that does not begin with `version` begins a key exchange.
+    #[track_caller]
+    pub fn v1_only() -> Scene {
+        Scene::with(StubServer::start(HEIGHT), "v2 = false\n")
     }
 
     #[track_caller]
     pub fn with_chain(chain: StubChain) -> Scene {
-        Scene::with(StubServer::with_chain(chain))
+        Scene::with(StubServer::with_chain(chain), "")
     }
 
     #[track_caller]
-    fn with(node: StubServer) -> Scene {
+    fn with(node: StubServer, config: &str) -> Scene {
         let metrics = ports::free();
         let address = metrics.to_string();
-        let mut relay = Relay::prepare([node.address()], &["--shards", "2", "--metrics", &address]);
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("breakwater.toml");
+        std::fs::write(&file, config).expect("a configuration file");
+        let file = file.to_str().expect("a name in UTF-8");
+        let more = ["--shards", "2", "--metrics", &address, "--config", file];
+        let mut relay = Relay::prepare([node.address()], &more);
         relay.spawn();
         relay.wait_ready();
         let honest = (0..4).map(|_| Client::connect(relay.listen())).collect();

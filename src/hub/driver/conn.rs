@@ -69,7 +69,7 @@ impl Conn {
 
     /// What bytes of the node open to.
     pub(super) fn received(&mut self, mut data: Vec<u8>) -> (Vec<u8>, Result<(), End>) {
-        if self.pipe.kind() == Kind::Plain {
+        if self.pipe.is_open() && self.pipe.kind() == Kind::Plain {
             return (data, Ok(()));
         }
         let (mut plain, mut out) = (Vec::with_capacity(data.len()), Vec::new());
@@ -80,7 +80,7 @@ impl Conn {
 
     /// Sends v1 frames, sealed if the transport does.
     pub(super) fn send(&mut self, frames: Bytes) -> Result<(), Stuck> {
-        if self.pipe.kind() == Kind::Plain {
+        if self.pipe.is_open() && self.pipe.kind() == Kind::Plain {
             return self.queue(frames);
         }
         let mut out = Vec::new();

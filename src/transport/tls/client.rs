@@ -83,7 +83,7 @@ impl Client {
         let mut config = match &setup.certificate {
             None => builder.with_no_client_auth(),
             Some(own) => builder
-                .with_client_auth_cert(own.chain.certificates("certificate")?, own.key.key()?)
+                .with_client_auth_cert(own.chain.certificates("client certificate")?, own.key.key()?)
                 .map_err(library)?,
         };
         let tickets = (setup.tickets > 0).then(|| Arc::new(Tickets::new(setup.tickets)));

@@ -28,7 +28,7 @@ use crate::base::End;
 use crate::transport::{Role, Shake};
 
 /// Most bytes that a peer may send in a handshake: ClientHello and a client's certificates, or all of a server's.
-pub const MAX_BYTES: usize = 64 << 10;
+pub const MAX_BYTES: usize = crate::base::limits::HANDSHAKE_BYTES;
 /// The header of a sealed record that holds its content type and nothing else.
 const EMPTY: [u8; HEADER] = [DATA, 3, 3, 0, 1 + TAG as u8];
 /// The first buffer for what rustls wants sent: an alert or a client's Finished fit.

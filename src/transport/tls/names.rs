@@ -33,7 +33,8 @@ impl Names {
         let mut names = HashMap::new();
         let mut sources = Vec::new();
         for (place, certificate) in certificates.iter().enumerate() {
-            let (chain, key) = (certificate.chain.certificates("certificate")?, certificate.key.key()?);
+            let (chain, key) =
+                (certificate.chain.certificates("tls_certificates chain")?, certificate.key.key()?);
             let before = names.len();
             for name in dns_names(certificate, &chain)? {
                 // The first certificate for a name has it, as the first is the default.
@@ -41,7 +42,7 @@ impl Names {
             }
             if place > 0 && names.len() == before {
                 return Err(SetupError::Contents {
-                    what: "certificate",
+                    what: "tls_certificates chain",
                     from: certificate.chain.name(),
                     found: "no DNS name that no certificate before it has, so it would never be used".into(),
                     expected: "a certificate with a DNS name of its own (subject alternative name)",
@@ -88,7 +89,7 @@ impl ResolvesServerCert for Names {
 
 fn dns_names(certificate: &Certificate, chain: &[CertificateDer<'_>]) -> Result<Vec<String>, SetupError> {
     let unreadable = |error: String| SetupError::Contents {
-        what: "certificate",
+        what: "tls_certificates chain",
         from: certificate.chain.name(),
         found: error,
         expected: "an X.509 v3 certificate",
@@ -109,7 +110,7 @@ fn certified(
             SetupError::KeyMismatch { key: certificate.key.name(), chain: certificate.chain.name() }
         }
         error => SetupError::Contents {
-            what: "key",
+            what: "tls_certificates key",
             from: certificate.key.name(),
             found: error.to_string(),
             expected: "a key of ECDSA P-256, P-384 or P-521, Ed25519 or RSA (2048 bits or more)",

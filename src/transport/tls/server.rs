@@ -134,7 +134,7 @@ fn client_auth(
         ClientAuth::Optional(ca) => (ca, 1),
         ClientAuth::Required(ca) => (ca, 2),
     };
-    let (roots, hash) = ca.roots("client CA")?;
+    let (roots, hash) = ca.roots("tls_client_ca")?;
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let builder = if mode == 1 { builder.allow_unauthenticated() } else { builder };
     let verifier = builder.build().map_err(library)?;

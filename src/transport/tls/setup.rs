@@ -140,12 +140,12 @@ impl Pem {
     pub(super) fn key(&self) -> Result<PrivateKeyDer<'static>, SetupError> {
         const EXPECTED: &str =
             "PEM with a section PRIVATE KEY, EC PRIVATE KEY or RSA PRIVATE KEY, not encrypted";
-        let text = self.read("key")?;
+        let text = self.read("tls_certificates key")?;
         PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
             rustls::pki_types::pem::Error::NoItemsFound => {
-                self.wrong("key", "no private key in it", EXPECTED)
+                self.wrong("tls_certificates key", "no private key in it", EXPECTED)
             }
-            error => self.wrong("key", error, EXPECTED),
+            error => self.wrong("tls_certificates key", error, EXPECTED),
         })
     }
 
@@ -168,10 +168,10 @@ impl Pem {
     pub(super) fn secret(&self) -> Result<Zeroizing<Vec<u8>>, SetupError> {
         const EXPECTED: &str =
             "32 random bytes or more, as they are or in hexadecimal, as from `openssl rand -hex 32`";
-        let raw = self.read("ticket secret")?;
+        let raw = self.read("tls_ticket_key")?;
         let secret = from_hex(&raw).unwrap_or(raw);
         if secret.len() < 32 {
-            return Err(self.wrong("ticket secret", format!("{} bytes", secret.len()), EXPECTED));
+            return Err(self.wrong("tls_ticket_key", format!("{} bytes", secret.len()), EXPECTED));
         }
         Ok(secret)
     }
