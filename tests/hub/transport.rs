@@ -25,10 +25,12 @@ fn ups(world: &World) -> Vec<Option<[u8; 32]>> {
 }
 
 fn downs(world: &World) -> Vec<&str> {
-    let reason = |event| match event {
-        &HubEvent::NodeDown { ref reason, .. } => Some(&reason[..]),
-        _ => None,
-    };
+    fn reason(event: &HubEvent) -> Option<&str> {
+        match event {
+            HubEvent::NodeDown { reason, .. } => Some(&reason[..]),
+            _ => None,
+        }
+    }
     world.events.iter().filter_map(reason).collect()
 }
 

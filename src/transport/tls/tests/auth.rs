@@ -173,7 +173,11 @@ fn wrong_files_are_refused_in_words() {
         ),
         (Setup { ticket_secret: Some(short), ..base.clone() }, "short.key", "2 bytes; expected 32"),
         (Setup { client_auth: ClientAuth::Required(empty), ..base.clone() }, "empty.pem", "tls_client_ca"),
-        (Setup { client_auth: ClientAuth::Optional(nonsense), ..base.clone() }, "nonsense.pem", "tls_client_ca"),
+        (
+            Setup { client_auth: ClientAuth::Optional(nonsense), ..base.clone() },
+            "nonsense.pem",
+            "tls_client_ca",
+        ),
     ];
     for (setup, from, words) in cases {
         let said = Server::load(&setup, None).unwrap_err().to_string();
