@@ -12,6 +12,12 @@ use crate::Outcome;
 /// The name it is for.
 pub const NAME: &str = "localhost";
 
+/// Certificate and key, PEM. rcgen's default key is ECDSA on P-256.
+pub(crate) fn self_signed() -> Outcome<(String, String)> {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.to_string()])?;
+    Ok((cert.pem(), signing_key.serialize_pem()))
+}
+
 /// A certificate and its key in files of a folder.
 #[derive(Debug, Clone)]
 pub struct Certificate {
@@ -27,11 +33,11 @@ impl Certificate {
     /// # Errors
     /// The files cannot be written.
     pub fn make(folder: &Path) -> Outcome<Certificate> {
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.to_string()])?;
+        let (chain, key) = self_signed()?;
         fs::create_dir_all(folder)?;
         let made = Certificate::in_folder(folder);
-        fs::write(&made.chain, cert.pem())?;
-        fs::write(&made.key, signing_key.serialize_pem())?;
+        fs::write(&made.chain, chain)?;
+        fs::write(&made.key, key)?;
         Ok(made)
     }
 

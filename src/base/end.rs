@@ -98,7 +98,7 @@ ends! {
     Full = "full", Limit;
     /// More connections from the address than `max_per_address`.
     PerAddress = "per_address", Limit;
-    /// More handshakes in progress than the shard allows; the oldest one gave way.
+    /// More handshakes in progress than the shard allows: the oldest one, a key exchange that is slow, or the newcomer gave way.
     HandshakeEvicted = "handshake_evicted", Limit;
     /// A long message was being gathered while the shard's buffers were used up.
     NoBuffer = "no_buffer", Limit;

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 // ---- protocol (Bitcoin Core net_processing.cpp, net.h; BIPs named) -------------------------------------
 
-/// Bytes of a public key in ElligatorSwift encoding (BIP324).
-pub const V2_KEY: usize = 64;
 /// Largest payload of a message, bytes (MAX_PROTOCOL_MESSAGE_LENGTH).
 pub const MAX_MESSAGE: usize = 4_000_000;
 /// Bytes of a v1 message header: magic 4, command 12, length 4, checksum 4.

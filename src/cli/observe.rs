@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use bitcoin::hex::DisplayHex as _;
+
 use crate::base::ShardId;
 use crate::control::metrics;
 use crate::hub::driver::Observer;
@@ -25,21 +27,13 @@ impl Log {
     }
 }
 
-/// A session id as Bitcoin Core shows it (getpeerinfo).
-fn hex(id: &[u8; 32]) -> String {
-    use std::fmt::Write as _;
-    id.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 impl Observer for Log {
     fn event(&mut self, event: &HubEvent) {
         match event {
             HubEvent::NodeUp { node, kind, user_agent, services, height, v2 } => {
                 let (kind, transport) = (kind.label(), if v2.is_some() { "v2" } else { "v1" });
-                let session = v2.as_ref().map(hex);
+                // As Bitcoin Core shows it (getpeerinfo).
+                let session = v2.as_ref().map(|id| id.to_lower_hex_string());
                 tracing::info!(
                     event = %"node_up", %node, kind, transport, session, user_agent, services, height, "node connected"
                 );

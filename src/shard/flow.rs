@@ -72,17 +72,10 @@ impl Core {
             Some(active) => active,
             none => none.insert(self.spare.pop().unwrap_or_default()),
         };
-        if active.input.capacity() == 0 {
-            active.input = self.pool.take();
-            self.inputs += active.input.capacity();
-        }
         if over && active.input.len() + bytes.len() > FREE_INPUT {
             return Err(End::NoBuffer);
         }
-        let before = active.input.capacity();
-        active.input.extend_from_slice(bytes);
-        self.inputs += active.input.capacity() - before;
-        self.pool.grown(before, &active.input);
+        self.inputs += self.pool.append(&mut active.input, bytes);
         Ok(())
     }
 

@@ -82,6 +82,18 @@ impl Pool {
         self.out = self.out + buffer.capacity() - before.min(buffer.capacity());
     }
 
+    /// Appends to a buffer, which is taken now if there is none. Returns by how many bytes of capacity more is out.
+    pub fn append(&mut self, buffer: &mut Vec<u8>, bytes: &[u8]) -> usize {
+        let out = buffer.capacity();
+        if out == 0 {
+            *buffer = self.take();
+        }
+        let before = buffer.capacity();
+        buffer.extend_from_slice(bytes);
+        self.grown(before, buffer);
+        buffer.capacity() - out
+    }
+
     /// Counts bytes held for a client outside the pool's buffers.
     pub fn hold(&mut self, bytes: usize) {
         self.out += bytes;

@@ -40,10 +40,7 @@ impl Core {
         let seen = if first.is_empty() {
             &*bytes
         } else {
-            let before = first.capacity();
-            first.extend_from_slice(bytes);
-            self.inputs += first.capacity() - before;
-            self.pool.grown(before, &first);
+            self.inputs += self.pool.append(&mut first, bytes);
             &first
         };
         let kind = v2::first(magic, seen);
@@ -70,28 +67,22 @@ impl Core {
             self.open_and_read(id, bytes)
                 .and_then(|used| self.keep_sealed(id, bytes.get(used..).unwrap_or(&[])))
         } else {
-            let before = kept.capacity();
-            kept.extend_from_slice(bytes);
-            self.pool.grown(before, &kept);
-            self.inputs += kept.capacity() - before;
+            self.inputs += self.pool.append(&mut kept, bytes);
             self.open_and_read(id, &mut kept).map(|used| {
                 kept.drain(..used);
             })
         };
-        let Some(client) = self.clients.get_mut(id).filter(|_| result.is_ok() && !kept.is_empty()) else {
+        if result.is_err() || kept.is_empty() || self.clients.get_mut(id).is_none() {
             self.give_input(kept);
             return result;
-        };
+        }
         // Kept once more, under the same budget.
         let over = self.inputs > self.config.buffer_budget / 2;
         if over && kept.len() > FREE_INPUT {
             self.give_input(kept);
             return Err(End::NoBuffer);
         }
-        match &mut client.active {
-            Some(active) => active.sealed = kept,
-            none => none.insert(self.spare.pop().unwrap_or_default()).sealed = kept,
-        }
+        self.put_kept(id, kept);
         Ok(())
     }
 
@@ -127,10 +118,6 @@ impl Core {
             Some(active) => active,
             none => none.insert(self.spare.pop().unwrap_or_default()),
         };
-        if active.sealed.capacity() == 0 {
-            active.sealed = self.pool.take();
-            self.inputs += active.sealed.capacity();
-        }
         // Strangers give way first.
         let most = if open { FREE_INPUT } else { STRANGER_INPUT };
         let len = active.sealed.len() + bytes.len();
@@ -140,10 +127,7 @@ impl Core {
         if !open && len > HANDSHAKE_INPUT {
             return Err(End::Oversize);
         }
-        let before = active.sealed.capacity();
-        active.sealed.extend_from_slice(bytes);
-        self.inputs += active.sealed.capacity() - before;
-        self.pool.grown(before, &active.sealed);
+        self.inputs += self.pool.append(&mut active.sealed, bytes);
         Ok(())
     }
 
@@ -153,23 +137,27 @@ impl Core {
         active.map(|active| std::mem::take(&mut active.sealed)).unwrap_or_default()
     }
 
+    /// Keeps them again.
+    pub(super) fn put_kept(&mut self, id: ClientId, kept: Vec<u8>) {
+        if kept.is_empty() {
+            return self.give_input(kept);
+        }
+        if let Some(active) = self.active(id) {
+            active.sealed = kept;
+        }
+    }
+
     /// Bytes of the transport itself, sealed already: they go out before anything that is sealed later.
     pub(super) fn say_control(&mut self, id: ClientId, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
-        let fresh = match self.active(id) {
-            Some(active) if active.control.capacity() == 0 => self.pool.take(),
-            Some(_) => Vec::new(),
-            None => return,
-        };
-        let Some(active) = self.clients.get_mut(id).and_then(|c| c.active.as_mut()) else { return };
-        if fresh.capacity() > 0 {
-            active.control = fresh;
+        if self.active(id).is_none() {
+            return;
         }
-        let before = active.control.capacity();
-        active.control.extend_from_slice(bytes);
-        self.pool.grown(before, &active.control);
+        if let Some(active) = self.clients.get_mut(id).and_then(|c| c.active.as_mut()) {
+            self.pool.append(&mut active.control, bytes);
+        }
     }
 
     /// Sends what the transport has to say. True when something was sent.

@@ -3,8 +3,8 @@
 //! A TLS handshake costs 90 us and 4 KB, a key exchange of BIP324 about as much time: a million clients that come back at once
 //! are a hundred seconds of a core. So those who are connected go first: a turn takes a few steps only, and fewer while
 //! something is announced. Full and resumed TLS handshakes and key exchanges each have a rate; who is over it waits. When the
-//! handshakes in progress are as many as allowed, TLS listeners accept no more (newcomers wait in the kernel's queue), and
-//! the oldest key exchange gives way to a new one, because plain clients come by the same port.
+//! handshakes in progress are as many as allowed, TLS listeners accept no more (newcomers wait in the kernel's queue). Plain clients
+//! come by the same port as key exchanges, so there those whose key has not come give way, then the slow; else the newcomer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use super::core::{Client, Core, ListenerKind, ShardConfig};
 use crate::base::limits::{
     STEP_TIME, STEP_TIME_IN_SWEEP, STEPS_IN_SWEEP, STEPS_PER_TURN, TRANSPORT_HANDSHAKES_LEAST,
-    TRANSPORT_TIMEOUT_PRESSED, V2_KEY, WAITING_EXCHANGES,
+    TRANSPORT_TIMEOUT_PRESSED, WAITING_EXCHANGES,
 };
 use crate::base::{ClientId, End, Instant};
 use crate::client::Flags;
@@ -217,12 +217,16 @@ impl Shaking {
         gates.into_iter().filter_map(|gate| gate.due(now)).min()
     }
 
-    fn next(&mut self, now: Instant, mut there: impl FnMut(ClientId) -> bool) -> Option<ClientId> {
-        self.going
-            .pop_front()
-            .or_else(|| self.resumed.pop(now, &mut there))
-            .or_else(|| self.full.pop(now, &mut there))
-            .or_else(|| self.v2.pop(now, &mut there))
+    /// Whose step is next, and whether it was let in because it offers a ticket.
+    fn next(&mut self, now: Instant, mut there: impl FnMut(ClientId) -> bool) -> Option<(ClientId, bool)> {
+        if let Some(id) = self.going.pop_front() {
+            return Some((id, false));
+        }
+        if let Some(id) = self.resumed.pop(now, &mut there) {
+            return Some((id, true));
+        }
+        let next = self.full.pop(now, &mut there).or_else(|| self.v2.pop(now, &mut there));
+        next.map(|id| (id, false))
     }
 }
 
@@ -308,7 +312,7 @@ impl Core {
                 Hello::Full => &mut self.shaking.full.waiting,
                 Hello::Other => &mut self.shaking.going,
             },
-            Channel::V2Fresh if active.sealed.len() < V2_KEY => return,
+            Channel::V2Fresh if active.sealed.len() < v2::KEY => return,
             Channel::V2Fresh => {
                 let most = (WAITING_EXCHANGES * self.shaking.most) as usize;
                 if self.shaking.v2.waiting.len() >= most {
@@ -336,14 +340,16 @@ impl Core {
                 break;
             }
             let clients = &mut self.clients;
-            let Some(id) = self.shaking.next(self.now, |id| clients.get_mut(id).is_some()) else { break };
+            let next = self.shaking.next(self.now, |id| clients.get_mut(id).is_some());
+            let Some((id, claims)) = next else { break };
             until = until.or_else(|| Some(kernel.now() + time));
-            self.step(id);
+            self.step(id, claims);
         }
         self.watch_handshakes();
     }
 
-    fn step(&mut self, id: ClientId) {
+    /// One step. `claims`: the client was let in as one that resumes.
+    fn step(&mut self, id: ClientId, claims: bool) {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.flags.remove(Flags::STEPPING);
         if matches!(client.channel, Channel::V2Fresh) {
@@ -360,23 +366,20 @@ impl Core {
         let mut out = self.pool.take();
         let before = out.capacity();
         let result = match channel {
-            Channel::TlsFresh => {
-                let claims = tls::peek(&input) == Hello::Resuming;
-                match self.shaking.acceptor.as_ref().map(tls::Acceptor::begin) {
-                    Some(Ok(handshake)) => {
-                        let shake = handshake.step(&mut input, &mut out);
-                        // A ticket that is not taken costs a full handshake.
-                        let full = matches!(&shake, Shake::More { handshake, .. } if !handshake.is_resumed());
-                        if claims && full {
-                            self.counters.tls_tickets_refused += 1;
-                            self.shaking.full.charge();
-                        }
-                        stepped(shake, Channel::TlsShaking, Channel::Tls)
+            Channel::TlsFresh => match self.shaking.acceptor.as_ref().map(tls::Acceptor::begin) {
+                Some(Ok(handshake)) => {
+                    let shake = handshake.step(&mut input, &mut out);
+                    // A ticket that is not taken costs a full handshake.
+                    let full = matches!(&shake, Shake::More { handshake, .. } if !handshake.is_resumed());
+                    if claims && full {
+                        self.counters.tls_tickets_refused += 1;
+                        self.shaking.full.charge();
                     }
-                    Some(Err(end)) => Stepped::Failed(end),
-                    None => Stepped::Failed(End::TlsHandshake),
+                    stepped(shake, Channel::TlsShaking, Channel::Tls)
                 }
-            }
+                Some(Err(end)) => Stepped::Failed(end),
+                None => Stepped::Failed(End::TlsHandshake),
+            },
             Channel::TlsShaking(handshake) => {
                 stepped(handshake.step(&mut input, &mut out), Channel::TlsShaking, Channel::Tls)
             }
@@ -453,15 +456,6 @@ impl Core {
             self.shaking.v2_open -= 1;
             self.v2_clients += 1;
             self.counters.v2_sessions += 1;
-        }
-    }
-
-    fn put_kept(&mut self, id: ClientId, kept: Vec<u8>) {
-        if kept.is_empty() {
-            return self.give_input(kept);
-        }
-        if let Some(active) = self.active(id) {
-            active.sealed = kept;
         }
     }
 

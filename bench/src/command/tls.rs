@@ -20,6 +20,7 @@ use rustls::unbuffered::ConnectionState;
 use serde_json::json;
 
 use super::{Common, RELAY_CORE, quartile};
+use crate::certificate::self_signed;
 use crate::report::Report;
 use crate::{Outcome, os};
 
@@ -93,8 +94,7 @@ struct Sides {
 
 impl Sides {
     fn make() -> Outcome<Sides> {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let (chain, key) = self_signed()?;
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519];
         let mut config = rustls::ServerConfig::builder_with_provider(provider.into())

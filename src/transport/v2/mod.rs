@@ -28,8 +28,8 @@ use crate::wire::Magic;
 
 /// Most bytes of garbage (BIP324).
 pub const MAX_GARBAGE: usize = 4_095;
-/// Bytes of a public key in ElligatorSwift encoding.
-const KEY: usize = 64;
+/// Bytes of a public key in ElligatorSwift encoding (BIP324).
+pub const KEY: usize = 64;
 /// Bytes of a garbage terminator.
 const TERMINATOR: usize = 16;
 /// Bytes of an encrypted length.

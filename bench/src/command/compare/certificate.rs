@@ -5,13 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use breakwater::transport::tls::{Client, ClientSetup, Pem, Trust};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 use crate::Outcome;
+use crate::certificate::{NAME, self_signed};
 use crate::swarm::{Begin, Secure};
 
-/// The name it is for.
-const NAME: &str = "localhost";
 /// The certificate's file in a server's folder, PEM.
 pub(super) const CHAIN: &str = "chain.pem";
 /// The key's.
@@ -26,10 +24,10 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// rcgen's default key is ECDSA on P-256.
+    /// Makes one.
     pub(super) fn new() -> Outcome<Certificate> {
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.to_string()])?;
-        Ok(Certificate { chain: cert.pem(), key: signing_key.serialize_pem() })
+        let (chain, key) = self_signed()?;
+        Ok(Certificate { chain, key })
     }
 
     /// Writes it into a server's folder.

@@ -22,6 +22,27 @@ const SPARE_BYTES: usize = 4_096;
 /// Bytes a client may have waiting behind what is being sent; a behaviour that says more is mistaken.
 const MOST_WAITING: usize = 16 * 1024 * 1024;
 
+/// What a client may use. A macro, because the client itself stays borrowed from another field of the worker.
+macro_rules! context {
+    ($worker:ident, $number:expr, $part:expr, $framing:expr) => {
+        Context {
+            now: $worker.now,
+            unix_start: $worker.shared.unix_start,
+            magic: $worker.scenario.magic(),
+            framing: $framing,
+            target: $worker.scenario.route($part, $number).target,
+            ping_every: $worker.ping_every,
+            number: $number,
+            out: &mut $worker.out,
+            tally: &mut $worker.tallies[$part],
+            shared: $worker.common,
+            origins: &$worker.shared.origins,
+            known: &mut $worker.known,
+            rng: &mut $worker.rng,
+        }
+    };
+}
+
 impl Worker<'_> {
     pub(super) fn reap(&mut self, wake: &Wake) -> Outcome {
         loop {
@@ -188,21 +209,7 @@ impl Worker<'_> {
         let (plain, sealed) =
             (bytes.get(..opened.plain).unwrap_or(&[]), bytes.get(opened.used..).unwrap_or(&[]));
         let part = usize::from(entry.part);
-        let mut cx = Context {
-            now: self.now,
-            unix_start: self.shared.unix_start,
-            magic: self.scenario.magic(),
-            framing,
-            target: self.scenario.route(part, number).target,
-            ping_every: self.ping_every,
-            number,
-            out: &mut self.out,
-            tally: &mut self.tallies[part],
-            shared: self.common,
-            origins: &self.shared.origins,
-            known: &mut self.known,
-            rng: &mut self.rng,
-        };
+        let mut cx = context!(self, number, part, framing);
         let (used, flow) = entry.client.received(&mut cx, plain);
         let rest = plain.get(used..).unwrap_or(&[]);
         if flow == Flow::Go && !opened.closed && !(rest.is_empty() && sealed.is_empty()) {
@@ -224,21 +231,7 @@ impl Worker<'_> {
         };
         let framing = aside.crypt.framing(self.scenario.magic());
         let part = usize::from(entry.part);
-        let mut cx = Context {
-            now: self.now,
-            unix_start: self.shared.unix_start,
-            magic: self.scenario.magic(),
-            framing,
-            target: self.scenario.route(part, number).target,
-            ping_every: self.ping_every,
-            number,
-            out: &mut self.out,
-            tally: &mut self.tallies[part],
-            shared: self.common,
-            origins: &self.shared.origins,
-            known: &mut self.known,
-            rng: &mut self.rng,
-        };
+        let mut cx = context!(self, number, part, framing);
         let needs = Client::needs(framing, aside.plain());
         let (used, flow) = match needs > aside.plain().len() {
             true => (0, Flow::Go),
@@ -353,21 +346,7 @@ impl Worker<'_> {
         let was_ready = entry.client.is_ready();
         let (part, magic) = (usize::from(entry.part), self.scenario.magic());
         let framing = entry.aside.as_ref().map_or(Framing::V1(magic), |aside| aside.crypt.framing(magic));
-        let mut cx = Context {
-            now: self.now,
-            unix_start: self.shared.unix_start,
-            magic,
-            framing,
-            target: self.scenario.route(part, number).target,
-            ping_every: self.ping_every,
-            number,
-            out: &mut self.out,
-            tally: &mut self.tallies[part],
-            shared: self.common,
-            origins: &self.shared.origins,
-            known: &mut self.known,
-            rng: &mut self.rng,
-        };
+        let mut cx = context!(self, number, part, framing);
         let flow = what(&mut entry.client, &mut cx);
         self.note_ready(slot, was_ready);
         self.settle(slot, flow)

@@ -4,7 +4,7 @@
 //!   connected --> says its bytes (or nothing) and holds --end by the target--> thrown out: comes again after a pause
 //!                 the flood: says a ClientHello and leaves, comes again after a pause
 //! ```
-//! Whoever is still there after [`PATIENCE`] counts as an error: a handshake that stands still is to be ended.
+//! Whoever is still there after `PATIENCE` counts as an error: a handshake that stands still is to be ended.
 
 use std::time::Duration;
 
