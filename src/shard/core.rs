@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use super::LONGEST_SLEEP;
 use super::active::Active;
 use super::counters::Counters;
-use super::pool::Pool;
+use super::pool::{Pool, Shelf};
 use super::shake::{HandshakeLimits, HandshakesInProgress, Shaking};
 use super::table::Table;
 use super::wheel::Wheel;
@@ -31,6 +31,8 @@ pub(super) type Client = client::Client<Active>;
 
 const _: () = assert!(size_of::<Client>() <= 96);
 
+/// Boxes of active clients kept for the next ones, at most.
+const KEPT_ACTIVE: usize = 1_024;
 /// Large sends looked at in a turn, and remembered at most before those that are over are swept out.
 const RELIEF_PER_TURN: usize = 64;
 const LARGE_SENDS: usize = 65_536;
@@ -134,9 +136,8 @@ pub struct Core {
     pub(super) filter_waiters: Vec<ClientId>,
     /// Transactions asked of clients.
     pub(super) asked: HashMap<ClientId, Vec<Inv>>,
-    /// Boxes to be used again; kept as boxes, so that a client in the middle of something costs no allocation.
-    #[allow(clippy::vec_box)]
-    pub(super) spare: Vec<Box<Active>>,
+    /// Boxes to be used again, so that a client in the middle of something costs no allocation.
+    pub(super) spare: Shelf<Box<Active>>,
     /// Clients in the order they came, while their handshake may be incomplete.
     handshakes: VecDeque<ClientId>,
     in_handshake: u32,
@@ -203,7 +204,7 @@ impl Core {
             queued: VecDeque::new(),
             filter_waiters: Vec::new(),
             asked: HashMap::new(),
-            spare: Vec::new(),
+            spare: Shelf::new(KEPT_ACTIVE),
             handshakes: VecDeque::new(),
             in_handshake: 0,
             ready: 0,
@@ -449,9 +450,7 @@ impl Core {
         self.pool.give(std::mem::take(&mut active.pending));
         self.pool.give(active.chunk.take().unwrap_or_default());
         active.reset();
-        if self.spare.len() < 1_024 {
-            self.spare.push(active);
-        }
+        self.spare.push(active);
     }
 
     /// Gives back the memory of a message in parts.

@@ -8,37 +8,84 @@ use crate::base::limits::{BUFFER_BUDGET, FILE_CHUNK};
 const FRESH: usize = 512;
 /// Buffers up to this capacity are kept in the small list.
 const SMALL: usize = 8 * 1024;
-/// Buffers kept per list.
+/// Small buffers kept at most, and those kept even when nobody needs them.
 const KEPT_SMALL: usize = 1_024;
+const LEAST_SMALL: usize = 1;
 /// Large buffers kept (file chunks, headers replies): as many as the budget has chunks for. A chunk that is allocated anew is
 /// 32 pages to be faulted in and zeroed, as dear as reading it; `trim` frees what is not needed any more.
 const KEPT_LARGE: usize = BUFFER_BUDGET / FILE_CHUNK;
 /// Larger buffers are freed rather than kept.
 const LARGEST_KEPT: usize = 256 * 1024;
 
+/// Things kept for the next use. What has not been needed for a while is freed.
+#[derive(Debug)]
+pub(super) struct Shelf<T> {
+    kept: Vec<T>,
+    /// Fewest kept since the last [`Shelf::trim`]: nobody has needed those.
+    idle: usize,
+    most: usize,
+}
+
+impl<T> Shelf<T> {
+    /// A shelf for `most` things.
+    pub(super) fn new(most: usize) -> Shelf<T> {
+        Shelf { kept: Vec::new(), idle: 0, most }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let thing = self.kept.pop();
+        self.idle = self.idle.min(self.kept.len());
+        thing
+    }
+
+    /// Keeps it, unless there are enough.
+    pub(super) fn push(&mut self, thing: T) {
+        if self.kept.len() < self.most {
+            self.kept.push(thing);
+        }
+    }
+
+    /// Frees everything.
+    pub(super) fn clear(&mut self) {
+        self.kept = Vec::new();
+        self.idle = 0;
+    }
+
+    /// Frees half, rounded up, of what has not been needed since the last time, except for `least` things; called once a
+    /// second. Many shards in a process would otherwise each keep what their busiest moment took.
+    pub(super) fn trim(&mut self, least: usize) {
+        let idle = self.idle.min(self.kept.len().saturating_sub(least));
+        self.kept.truncate(self.kept.len() - idle.div_ceil(2));
+        self.kept.shrink_to(2 * self.kept.len());
+        self.idle = self.kept.len();
+    }
+}
+
 /// Buffers not in use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
-    small: Vec<Vec<u8>>,
-    large: Vec<Vec<u8>>,
+    small: Shelf<Vec<u8>>,
+    large: Shelf<Vec<u8>>,
     out: usize,
-    /// Fewest buffers in each list since the last [`Pool::trim`]: nobody has needed those.
-    idle_small: usize,
-    idle_large: usize,
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool { small: Shelf::new(KEPT_SMALL), large: Shelf::new(KEPT_LARGE), out: 0 }
+    }
 }
 
 impl Pool {
     /// An empty buffer for a reply or a part of a message.
     pub fn take(&mut self) -> Vec<u8> {
         let buffer = self.small.pop().unwrap_or_else(|| Vec::with_capacity(FRESH));
-        self.idle_small = self.idle_small.min(self.small.len());
         self.out += buffer.capacity();
         buffer
     }
 
     /// An empty buffer with room for `capacity` bytes.
     pub fn take_large(&mut self, capacity: usize) -> Vec<u8> {
-        let mut buffer = self.pop_large();
+        let mut buffer = self.large.pop().unwrap_or_default();
         if buffer.capacity() < capacity {
             // Made anew: growing would copy what nobody needs.
             buffer = Vec::with_capacity(capacity);
@@ -53,28 +100,20 @@ impl Pool {
         if buffer.capacity() - buffer.len() >= more {
             return;
         }
-        let mut large = self.pop_large();
+        let mut large = self.large.pop().unwrap_or_default();
         large.reserve(buffer.len() + more);
         large.extend_from_slice(buffer);
         let mut old = std::mem::replace(buffer, large);
-        if old.capacity() <= SMALL && self.small.len() < KEPT_SMALL {
+        if old.capacity() <= SMALL {
             old.clear();
             self.small.push(old);
         }
     }
 
-    fn pop_large(&mut self) -> Vec<u8> {
-        let buffer = self.large.pop().unwrap_or_default();
-        self.idle_large = self.idle_large.min(self.large.len());
-        buffer
-    }
-
-    /// Frees half of the buffers that have not been needed since the last time; called once a second. Many shards in a
-    /// process would otherwise each keep what their busiest moment took.
+    /// Frees buffers that have not been needed for a while; called once a second.
     pub fn trim(&mut self) {
-        self.small.truncate(self.small.len() - (self.idle_small / 2).min(self.small.len()));
-        self.large.truncate(self.large.len() - self.idle_large.div_ceil(2).min(self.large.len()));
-        (self.idle_small, self.idle_large) = (self.small.len(), self.large.len());
+        self.small.trim(LEAST_SMALL);
+        self.large.trim(0);
     }
 
     /// Says that a buffer taken has grown from `before` bytes of capacity.
@@ -112,11 +151,7 @@ impl Pool {
         if capacity == 0 || capacity > LARGEST_KEPT {
             return;
         }
-        let (list, most) =
-            if capacity <= SMALL { (&mut self.small, KEPT_SMALL) } else { (&mut self.large, KEPT_LARGE) };
-        if list.len() < most {
-            list.push(buffer);
-        }
+        if capacity <= SMALL { self.small.push(buffer) } else { self.large.push(buffer) }
     }
 
     /// Bytes of buffers out.
@@ -161,14 +196,14 @@ mod tests {
             pool.give(large);
         }
         pool.trim();
-        assert_eq!((pool.small.len(), pool.large.len()), (64, 64), "all were needed a moment ago");
+        assert_eq!((pool.small.kept.len(), pool.large.kept.len()), (64, 64), "all were needed a moment ago");
         for _ in 0..10 {
             let (small, large) = (pool.take(), pool.take_large(200_000));
             pool.give(small);
             pool.give(large);
             pool.trim();
         }
-        assert!((1..=2).contains(&pool.small.len()), "{}", pool.small.len());
-        assert_eq!(pool.large.len(), 1, "the one in use stays");
+        assert!((1..=2).contains(&pool.small.kept.len()), "{}", pool.small.kept.len());
+        assert_eq!(pool.large.kept.len(), 1, "the one in use stays");
     }
 }

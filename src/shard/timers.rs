@@ -67,6 +67,7 @@ impl Core {
         }
         self.retry_filters();
         self.pool.trim();
+        self.spare.trim(0);
         self.forget_crowd();
     }
 
@@ -77,7 +78,7 @@ impl Core {
             self.wheel = Wheel::new(self.now.secs());
             self.forget_handshakes();
             self.shaking.forget();
-            self.spare = Vec::new();
+            self.spare.clear();
             self.crowds_gone += 1;
         }
     }

@@ -55,7 +55,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 3)]
     shards: u32,
     /// Seconds between the last handshake and the reading.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 20)]
     settle: u64,
     #[command(flatten)]
     common: Common,
