@@ -3,8 +3,14 @@
 
 #![forbid(unsafe_code)]
 
+mod bucket;
+mod throttle;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+
+pub use bucket::Bucket;
+pub use throttle::{Limit, Scope, Shared, Throttle};
 
 use crate::base::End;
 

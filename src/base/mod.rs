@@ -6,10 +6,12 @@ pub mod end;
 pub mod fault;
 pub mod ids;
 pub mod limits;
+pub mod rank;
 pub mod sizes;
 pub mod time;
 
 pub use end::End;
 pub use fault::Fault;
+pub use rank::{Class, ServiceId, Tags};
 pub use ids::{ClientId, ClientRef, Conn, Nonces, ShardId};
 pub use time::{Instant, Millis, UnixTime};

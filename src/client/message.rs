@@ -13,10 +13,14 @@ pub enum Effect<'a> {
     None,
     /// A forgiven fault, to be counted.
     Fault(Fault),
+    /// `version` has come, with this name.
+    Hello(&'a [u8]),
     /// The handshake is complete.
     Ready,
     /// A ping was answered.
     Pinged,
+    /// Our ping was answered.
+    Ponged,
     GetHeaders {
         locator: HashList<'a>,
         stop: Hash,
@@ -63,7 +67,7 @@ pub fn handle<'a, A>(
     };
     if !client.is(Flags::VERSION) {
         return match message {
-            Message::Version(version) => on_version(client, &version, greeting, out).map(|()| Effect::None),
+            Message::Version(version) => on_version(client, &version, greeting, out).map(|()| Effect::Hello(version.user_agent)),
             _ => Ok(Effect::Fault(Fault::BeforeVersion)),
         };
     }
@@ -93,7 +97,7 @@ pub fn handle<'a, A>(
         }
         Message::Pong(nonce) if client.is(Flags::PING_OUT) && nonce == client.ping_nonce => {
             client.flags.remove(Flags::PING_OUT);
-            Effect::None
+            Effect::Ponged
         }
         Message::Pong(_) => Effect::Fault(Fault::UnrequestedAnswer),
         Message::SendHeaders => with(client, Flags::HEADERS),

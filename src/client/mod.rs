@@ -11,10 +11,12 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod handshake;
 mod message;
 mod state;
 
+pub use account::Account;
 pub use handshake::Greeting;
 pub use message::{Effect, handle};
 pub use state::{Client, Due, Flags, PeerAddr};

@@ -8,6 +8,7 @@ use crate::base::limits::{
     TRANSPORT_TIMEOUT,
 };
 use crate::base::{Conn, End, Instant};
+use super::Account;
 use crate::transport::Channel;
 
 bitflags::bitflags! {
@@ -56,6 +57,14 @@ bitflags::bitflags! {
         const STEPPING = 1 << 19;
         /// Its last word (an alert, close_notify) is on its way; then it ends.
         const CLOSING = 1 << 20;
+        /// It is not read before an instant: throttled, over its capacity, or paused.
+        const HELD = 1 << 21;
+        /// What it has asked for is not sent on before an instant.
+        const HELD_DOWN = 1 << 22;
+        /// Its turn has come to be sent a piece that it has waited for.
+        const GRANTED = 1 << 23;
+        /// It has a throttle of its own.
+        const THROTTLED = 1 << 24;
     }
 }
 
@@ -119,6 +128,8 @@ pub struct Client<A> {
     pub ping_nonce: u64,
     /// Lowest fee rate it wants to hear of, satoshi per 1,000 virtual bytes; u32::MAX for all that are higher.
     pub fee_filter: u32,
+    /// What it has taken and may take.
+    pub account: Account,
     /// Its transport.
     pub channel: Channel,
     /// Present only while it is in the middle of something.
@@ -126,7 +137,7 @@ pub struct Client<A> {
 }
 
 const _: () =
-    assert!(size_of::<Client<u64>>() <= 96, "an idle client is at most a cache line and a half, keys apart");
+    assert!(size_of::<Client<u64>>() <= 128, "an idle client is two cache lines, keys apart");
 
 /// What is due for a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -163,6 +174,7 @@ impl<A> Client<A> {
             continue_at: 0,
             ping_nonce: 0,
             fee_filter: 0,
+            account: Account::default(),
             channel,
             active: None,
         }

@@ -4,11 +4,13 @@
 //! - `session`: one link to a node, sans-IO
 //! - `chain`, `mempool`, `compact`, `submissions`: its data structures
 //! - `store`: its files
+//! - `command`: what an operator asks of it
 //! - `outbox`: what waits for a slow shard
 //! - `driver`: tokio-uring; sockets, clocks, doorbell
 
 pub mod brain;
 pub mod chain;
+pub mod command;
 pub mod compact;
 pub mod driver;
 pub mod mempool;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::admin::{Ask, AskId, Told};
 use crate::base::{ClientId, UnixTime};
 use crate::feed::{BlockNews, ChainView, TxNews};
 use crate::io::{FileRef, KernelCounters};
@@ -64,6 +65,8 @@ pub enum ToShard {
     },
     /// Other certificates and tickets from now on; sessions that are open keep theirs. Never dropped.
     Tls(Arc<tls::Server>),
+    /// A question of the operator. Never dropped; the hub has a bounded number under way.
+    Ask(AskId, Arc<Ask>),
     /// Begin to accept clients. Never dropped.
     Open,
     /// Accept no more, finish what is being sent, end. Never dropped.
@@ -171,6 +174,8 @@ pub enum ToHub {
     },
     /// How the shard is doing; once a second and at the end.
     Report(Box<ShardReport>),
+    /// The answer to an operator's question.
+    Told(AskId, Box<Told>),
     /// The shard has ended after `Drain`.
     Ended,
 }

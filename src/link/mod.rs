@@ -4,10 +4,12 @@
 //! a shard is full the hub keeps the entry in its own outbox for that shard (see `hub::outbox`); when the queue to
 //! the hub is full the shard keeps the entry with the client, which is not read meanwhile (see `shard::hub_link`).
 
+mod admin;
 mod doorbell;
 mod message;
 mod pair;
 
+pub use admin::{Action, Ask, AskId, ClientInfo, Filter, Told, Who};
 pub use doorbell::Doorbell;
 pub use message::{Answer, AskTx, Extent, Policy, ShardReport, ToHub, ToShard, Want, WantId};
 pub use pair::{HubEnd, ShardEnd, pair};

@@ -51,6 +51,8 @@ pub(super) struct Active {
     pub(super) offset: u32,
     /// Bytes counted as held for it: answers of the hub, entries of a getdata.
     pub(super) held: usize,
+    /// Bytes asked for by the read of a chunk.
+    pub(super) piece: u32,
     /// A read of a chunk is outstanding.
     pub(super) reading: bool,
     /// A chunk read while a send was outstanding.

@@ -11,12 +11,15 @@ use rand::rngs::SmallRng;
 
 use super::LONGEST_SLEEP;
 use super::active::Active;
+use super::agents::Agents;
 use super::counters::Counters;
+use super::desk::Job;
+use super::holds::Holds;
 use super::pool::{Pool, Shelf};
 use super::shake::{HandshakeLimits, HandshakesInProgress, Shaking};
 use super::table::Table;
 use super::wheel::Wheel;
-use crate::admission::Admission;
+use crate::admission::{Admission, Shared, Throttle};
 use crate::base::end::Side;
 use crate::base::limits::{HEARD_TX, LEAVE_GROUP_MARGIN, MAX_HANDSHAKES, SEEN_TX, TRANSPORT_TIMEOUT};
 use crate::base::{ClientId, Conn, End, Instant, Nonces, ShardId, UnixTime};
@@ -106,6 +109,15 @@ pub struct Core {
     pub(super) counters: Counters,
     pub(super) admission: Admission,
     pub(super) shaking: Shaking,
+    /// The names of the clients.
+    pub(super) agents: Agents,
+    /// The operator's questions, the one being worked on first.
+    pub(super) jobs: VecDeque<Job>,
+    pub(super) holds: Holds,
+    /// Throttles of single clients.
+    pub(super) throttles: HashMap<ClientId, Throttle>,
+    /// Our part of those that many share.
+    pub(super) shared: Shared,
     /// Clients whose TLS is open.
     pub(super) tls_clients: u32,
     /// Clients whose BIP324 is open.
@@ -176,6 +188,11 @@ impl Core {
             wheel: Wheel::new(now.secs()),
             admission: Admission::new(config.max_per_address),
             shaking: Shaking::new(&mut config, now),
+            agents: Agents::new(),
+            jobs: VecDeque::new(),
+            holds: Holds::default(),
+            throttles: HashMap::new(),
+            shared: Shared::default(),
             tls_clients: 0,
             v2_clients: 0,
             reply: Vec::new(),
@@ -273,6 +290,8 @@ impl Core {
         self.wake_queued();
         self.sweep();
         self.step_handshakes(kernel);
+        self.end_holds();
+        self.work_jobs();
         self.run_timers();
         self.relieve();
         self.watch_room();
@@ -286,6 +305,7 @@ impl Core {
     /// When the shard must run again though nothing happens.
     pub(super) fn next_wake(&self, now: Instant) -> Instant {
         let busy = self.mail > 0
+            || !self.jobs.is_empty()
             || self.more_timers
             || self.block_sweep.is_running()
             || self.tx_sweep.is_running()
@@ -302,6 +322,9 @@ impl Core {
             next = next.min(self.next_seal);
         }
         if let Some(due) = self.shaking.due(now) {
+            next = next.min(due);
+        }
+        if let Some(due) = self.holds.next() {
             next = next.min(due);
         }
         next.min(self.next_report)
@@ -410,6 +433,7 @@ impl Core {
         let end = client.active.as_ref().and_then(|active| active.closing).unwrap_or(end);
         self.counters.end(end);
         self.shaking.left(&client);
+        self.forget_holds(id, client.flags);
         self.tls_clients -= u32::from(matches!(client.channel, Channel::Tls(_)));
         self.v2_clients -= u32::from(matches!(client.channel, Channel::V2(_)));
         if client.is(Flags::READY) {

@@ -29,6 +29,7 @@ impl Core {
         if let Some(client) = self.clients.get_mut(id) {
             client.flags.remove(Flags::RECEIVING);
             client.heard = now;
+            client.account.bytes_in += bytes.len() as u64;
             let closing = client.is(Flags::CLOSING);
             let result = match client.channel {
                 _ if closing => Ok(()),
@@ -39,6 +40,7 @@ impl Core {
                 self.fail(id, end);
             }
         }
+        self.charge_up(id, bytes.len());
         self.ops.push(Op::Recycle(buffer));
         self.flow(id);
     }
@@ -47,7 +49,10 @@ impl Core {
     pub(super) fn take_plain(&mut self, id: ClientId, bytes: &[u8]) -> Result<(), End> {
         let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
         let held = client.active.as_ref().is_some_and(|a| a.is_busy() || !a.input.is_empty());
-        if held || client.is(Flags::SENDING) || self.is_congested() {
+        if held || client.flags.intersects(Flags::SENDING | Flags::HELD_DOWN) || self.is_congested() {
+            return self.keep_input(id, bytes);
+        }
+        if !self.grant(id, 1) {
             return self.keep_input(id, bytes);
         }
         // The common way: whole messages, read where the kernel put them.
@@ -122,8 +127,10 @@ impl Core {
         match effect {
             Effect::None => {}
             Effect::Fault(fault) => self.counters.fault(fault),
+            Effect::Hello(name) => self.named(id, name),
             Effect::Ready => self.handshake_done(id),
             Effect::Pinged => self.counters.pings_answered += 1,
+            Effect::Ponged => self.ponged(id),
             Effect::GetHeaders { locator, stop } => self.get_headers(id, locator, &stop, out),
             Effect::GetBlocks { locator, stop } => self.get_blocks(id, locator, &stop, out),
             Effect::GetData(list) => return self.get_data(id, list, out),
@@ -234,6 +241,9 @@ impl Core {
             self.queue(id);
             return Ok(false);
         }
+        if !self.grant(id, 1) {
+            return Ok(false);
+        }
         let mut out = self.pool.take();
         let before = out.capacity();
         let result = if more_entries {
@@ -275,7 +285,13 @@ impl Core {
 
     /// Sends frames, sealed where the transport does that. The client must not have a send outstanding.
     pub(super) fn send(&mut self, id: ClientId, frames: Payload) {
+        self.send_granted(id, frames, 0);
+    }
+
+    /// As `send`, of what `grant` has been asked for.
+    fn send_granted(&mut self, id: ClientId, frames: Payload, granted: usize) {
         let payload = self.seal(id, frames);
+        self.charge(id, payload.as_slice().len().saturating_sub(granted));
         self.send_raw(id, payload);
     }
 
@@ -284,6 +300,7 @@ impl Core {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.flags |= Flags::SENDING;
         client.send_begun = self.now.secs();
+        client.account.bytes_out += payload.as_slice().len() as u64;
         if payload.as_slice().len() > LARGE_SEND {
             self.large_sends.push_back((id, client.send_begun));
         }
@@ -315,6 +332,14 @@ impl Core {
         let Some(client) = self.clients.get_mut(id) else { return false };
         // What is sealed takes a buffer of the pool, which keeps none that is much larger than a chunk.
         let most = if client.channel.is_sealed() { FILE_CHUNK } else { SEND_SLICE };
+        let Some(len) = client.active.as_ref().and_then(|a| a.ready.as_ref()).map(|ready| ready.len()) else {
+            return false;
+        };
+        let most = self.piece(id, len.min(most));
+        if !self.grant(id, most) {
+            return false;
+        }
+        let Some(client) = self.clients.get_mut(id) else { return false };
         let Some(ready) = client.active.as_mut().map(|a| &mut a.ready) else { return false };
         let slice = match ready {
             Some(bytes) if bytes.len() > most => Some(bytes.split_to(most)),
@@ -323,7 +348,7 @@ impl Core {
         let more = ready.is_some();
         let Some(slice) = slice else { return false };
         client.flags.set(Flags::MID_MESSAGE, more);
-        self.send(id, Payload::Shared(slice));
+        self.send_granted(id, Payload::Shared(slice), most);
         true
     }
 
@@ -348,9 +373,15 @@ impl Core {
         if active.reading || active.chunk.is_some() {
             return;
         }
+        let Some(left) = active.extents.get(active.extent).map(|e| e.len - active.offset) else { return };
+        let len = self.piece(id, (left as usize).min(FILE_CHUNK));
+        if !self.grant(id, len) {
+            return;
+        }
+        let len = len as u32;
+        let Some(active) = self.clients.get_mut(id).and_then(|c| c.active.as_mut()) else { return };
         let Some(extent) = active.extents.get(active.extent) else { return };
-        active.reading = true;
-        let len = (extent.len - active.offset).min(FILE_CHUNK as u32);
+        (active.reading, active.piece) = (true, len);
         self.ops.push(Op::Read {
             client: id,
             file: extent.file.clone(),
@@ -366,8 +397,7 @@ impl Core {
         let sending = client.is(Flags::SENDING);
         let Some(active) = client.active.as_mut() else { return self.pool.give(buffer) };
         active.reading = false;
-        let left = active.extents.get(active.extent).map_or(0, |e| e.len - active.offset);
-        let want = left.min(FILE_CHUNK as u32);
+        let want = active.piece;
         if result != Ok(want) || buffer.len() != want as usize {
             // The store lost what it had promised. Between messages the client could be told, but what it waits for
             // would have to be fetched anew: it comes back by itself.
@@ -396,7 +426,8 @@ impl Core {
             client.flags.set(Flags::MID_MESSAGE, !done);
         }
         self.counters.file_bytes += chunk.len() as u64;
-        self.send(id, Payload::Owned(chunk));
+        let granted = chunk.len();
+        self.send_granted(id, Payload::Owned(chunk), granted);
         // With few clients the next one is read meanwhile: one turn a chunk instead of two, and a slow disk and a slow client
         // are waited for at the same time. With many the others fill the time, and the buffers are better fewer and warm.
         if self.pool.out() < READ_AHEAD {
@@ -419,7 +450,7 @@ impl Core {
         let now = self.now.secs();
         let Some(client) = self.clients.get_mut(id) else { return };
         watch_partial(client, now);
-        if client.is(Flags::RECEIVING) || !wants_bytes(client) {
+        if client.flags.intersects(Flags::RECEIVING | Flags::HELD) || !wants_bytes(client) {
             return;
         }
         if congested && client.is(Flags::READY) {

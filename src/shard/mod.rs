@@ -6,6 +6,7 @@
 //!          mail    at most LINK_PER_TURN entries of the hub
 //!          sweep   at most `ShardConfig::sweep` clients: blocks before transactions
 //!          shake   at most STEPS_PER_TURN steps of transport handshakes
+//!          desk    a bounded part of one question of the operator
 //!          timers  at most TIMERS_PER_TURN clients
 //!          report  once a second
 //! ```
@@ -20,12 +21,15 @@
 #![forbid(unsafe_code)]
 
 mod active;
+mod agents;
 mod announce;
 mod chain;
 pub mod core;
 pub mod counters;
+mod desk;
 mod flow;
 mod getdata;
+mod holds;
 mod hub_link;
 mod pool;
 mod secure;

@@ -50,6 +50,7 @@ impl Core {
         client.flags |= Flags::PING_OUT;
         client.pinged = now;
         client.ping_nonce = nonce;
+        client.account.pinged(self.now);
         self.counters.pings_sent += 1;
         self.push_message(id, |out| write::ping(out, magic, nonce));
     }

@@ -1,0 +1,64 @@
+//! What is kept of a client for those who run the relay: who it is to us, what it has taken, what it may take.
+
+use crate::base::{Class, Instant, ServiceId, Tags};
+
+/// The account of a client. Kept for every one, so its size counts.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Bytes from it, as they came.
+    pub bytes_in: u64,
+    /// Bytes to it, as they went.
+    pub bytes_out: u64,
+    /// Its name: the number that [`Agents`] gave it.
+    pub agent: u16,
+    /// Its tags.
+    pub tags: Tags,
+    /// Milliseconds of the clock when the outstanding ping was sent, as far as they fit.
+    ping_at: u16,
+    /// Milliseconds the last pong took, at least 1; 0 before the first.
+    round_trip: u16,
+    /// The service it came by.
+    pub service: ServiceId,
+    /// Its class.
+    pub class: Class,
+}
+
+const _: () = assert!(size_of::<Account>() <= 32, "kept for every client");
+
+impl Account {
+    /// A ping is sent.
+    pub fn pinged(&mut self, now: Instant) {
+        self.ping_at = millis(now);
+    }
+
+    /// Its pong has come; `secs` is how many whole seconds it has taken, because the milliseconds wrap after 65.
+    pub fn ponged(&mut self, now: Instant, secs: u32) {
+        let millis = millis(now).wrapping_sub(self.ping_at);
+        self.round_trip = if secs > 60 { u16::MAX } else { millis.max(1) };
+    }
+
+    /// Milliseconds the last pong took; none before the first. 65,535 for more than a minute.
+    pub fn round_trip(&self) -> Option<u16> {
+        (self.round_trip > 0).then_some(self.round_trip)
+    }
+}
+
+fn millis(now: Instant) -> u16 {
+    (now.0 / 1_000_000) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_are_measured_over_the_wrap() {
+        let mut account = Account::default();
+        assert_eq!(account.round_trip(), None);
+        for (sent, came, secs, took) in [(0, 0, 0, 1), (65_530, 65_550, 0, 20), (1_000, 62_000, 61, u16::MAX)] {
+            account.pinged(Instant(sent * 1_000_000));
+            account.ponged(Instant(came * 1_000_000), secs);
+            assert_eq!(account.round_trip(), Some(took));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What an operator asks of a shard's clients, and what the shard answers.
+//!
+//! A question about many clients is a job of the shard: it looks at a bounded number of slots per turn and answers when it is
+//! through, so that no list and no kick of a /24 holds up a turn. Jobs are taken in order; the hub has a bounded number under way.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::admission::{Limit, Scope};
+use crate::base::{Class, ClientId, End, ServiceId, Tags};
+use crate::transport::Kind;
+
+/// Number of a question; echoed in the answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AskId(pub u32);
+
+/// Which clients are meant: those for whom all that is given holds. Empty for everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Address within.
+    pub network: Option<IpNet>,
+    /// Service.
+    pub service: Option<ServiceId>,
+    /// Transport.
+    pub transport: Option<Kind>,
+    /// Class.
+    pub class: Option<Class>,
+    /// All of these tags.
+    pub tags: Tags,
+}
+
+/// A question.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Clients from `from` (a slot) on, at most `limit`. Answered by `Told::Page`.
+    List {
+        /// Which.
+        filter: Filter,
+        /// The first slot looked at.
+        from: u32,
+        /// Most clients.
+        limit: u32,
+    },
+    /// Does it to each. Answered by `Told::Done`.
+    Act {
+        /// To whom.
+        who: Who,
+        /// What.
+        action: Action,
+    },
+    /// Sets this shard's part of a throttle that clients share. Answered by `Told::Done` for nobody.
+    Throttle {
+        /// Whose.
+        scope: Scope,
+        /// Towards clients.
+        down: Limit,
+        /// From clients.
+        up: Limit,
+    },
+}
+
+/// To whom an action is done.
+#[derive(Clone, Debug)]
+pub enum Who {
+    /// These.
+    Ids(Vec<ClientId>),
+    /// All that match.
+    Matching(Filter),
+}
+
+/// What is done to a client.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// It ends with this reason (`End::Kicked`, `End::Banned`, `End::Drained`).
+    End(End),
+    /// It is not read for so long; what it has asked for is still sent. Zero ends a pause.
+    Pause(Duration),
+    /// Its own throttle, bytes per second towards it (`down`) and from it (`up`).
+    Throttle {
+        /// Towards the client.
+        down: Limit,
+        /// From the client.
+        up: Limit,
+    },
+    /// Tags are given and taken.
+    Tag {
+        /// Given.
+        add: Tags,
+        /// Taken.
+        remove: Tags,
+    },
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// Clients, by slot.
+    Page {
+        /// They.
+        clients: Vec<ClientInfo>,
+        /// Where the next page begins; none when the table is through.
+        next: Option<u32>,
+    },
+    /// To how many it was done, and which of the ids were not there.
+    Done {
+        /// How many.
+        clients: u64,
+        /// Those that are not connected.
+        unknown: Vec<ClientId>,
+    },
+}
+
+/// A client as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct ClientInfo {
+    /// In its shard.
+    pub id: ClientId,
+    /// Its address.
+    pub peer: SocketAddr,
+    /// The service it came by.
+    pub service: ServiceId,
+    /// What it speaks.
+    pub transport: Kind,
+    /// Its class.
+    pub class: Class,
+    /// Its tags.
+    pub tags: Tags,
+    /// How long it is connected.
+    pub connected: Duration,
+    /// How long nothing has come from it.
+    pub silent: Duration,
+    /// True exactly when version and verack have been exchanged.
+    pub ready: bool,
+    /// True exactly while it is not read, by a pause, a throttle or its flow control.
+    pub paused: bool,
+    /// True exactly when something of ours is on its way to it.
+    pub sending: bool,
+    /// Bytes from it, as they came.
+    pub bytes_in: u64,
+    /// Bytes to it.
+    pub bytes_out: u64,
+    /// The last answer to a ping took so long; none before the first.
+    pub round_trip: Option<Duration>,
+    /// Its name (BIP14), as it was when it came, control characters removed; "other" when too many names are in use.
+    pub user_agent: std::sync::Arc<str>,
+    /// SHA-256 of the public key of its TLS certificate.
+    pub identity: Option<[u8; 32]>,
+    /// Its BIP324 session id.
+    pub session_id: Option<[u8; 32]>,
+    /// Its own throttle towards it, bytes per second.
+    pub throttle_down: Option<u64>,
+    /// And from it.
+    pub throttle_up: Option<u64>,
+    /// Cost units per second that it is guaranteed.
+    pub capacity: u64,
+    /// Cost units left in its flow-control buffer; negative when it is over.
+    pub buffer: i64,
+    /// Cost units served: headers, blocks, filters, transactions and the rest.
+    pub costs: [u64; 4],
+}

@@ -1,0 +1,229 @@
+//! Clients that wait for an instant: throttled, over their capacity, or paused by the operator.
+//!
+//! Two directions. *Up*: the client is not read, so that TCP slows it down. *Down*: what it has asked for is not sent on; announcements and
+//! pings are, between messages. A hold is one entry in a heap, and a client has one at most per direction; one that has been lengthened
+//! is put back when it fires.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::Duration;
+
+use super::core::Core;
+use crate::admission::Bucket;
+use crate::base::{Class, ClientId, Instant, ServiceId};
+use crate::client::Flags;
+use crate::link::Limit;
+
+/// Holds that end in a turn.
+const ENDS_PER_TURN: usize = 512;
+/// Pieces of what is throttled: so much time's worth of the rate, so that ten seconds are exact to one per cent.
+const PIECE: Duration = Duration::from_millis(25);
+/// Least bytes of a piece: the frame of a record must not cost as much as what is in it.
+const LEAST_PIECE: usize = 256;
+
+/// Which way is held.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Way {
+    /// From the client.
+    Up,
+    /// To the client.
+    Down,
+}
+
+impl Way {
+    fn flag(self) -> Flags {
+        match self {
+            Way::Up => Flags::HELD,
+            Way::Down => Flags::HELD_DOWN,
+        }
+    }
+}
+
+/// Who waits until when.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    due: BinaryHeap<Reverse<(Instant, ClientId, Way)>>,
+    /// When the holds end that are in `due`, or later.
+    until: HashMap<(ClientId, Way), Instant>,
+}
+
+impl Holds {
+    /// When the first hold ends.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.due.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    fn add(&mut self, id: ClientId, way: Way, until: Instant) {
+        let entry = self.until.entry((id, way)).or_insert(Instant(0));
+        if entry.0 == 0 {
+            self.due.push(Reverse((until, id, way)));
+        }
+        *entry = (*entry).max(until);
+    }
+
+    /// Ends a hold before its time; its entry finds nothing when it fires.
+    fn remove(&mut self, id: ClientId, way: Way) {
+        self.until.remove(&(id, way));
+    }
+
+    /// The next that is over.
+    fn pop(&mut self, now: Instant) -> Option<(ClientId, Way)> {
+        loop {
+            let Reverse((at, id, way)) = self.due.peek().copied()?;
+            if at > now {
+                return None;
+            }
+            self.due.pop();
+            match self.until.get(&(id, way)).copied() {
+                None => {}
+                Some(until) if until > now => self.due.push(Reverse((until, id, way))),
+                Some(_) => {
+                    self.until.remove(&(id, way));
+                    return Some((id, way));
+                }
+            }
+        }
+    }
+}
+
+impl Core {
+    /// A turn's share of the holds that are over.
+    pub(super) fn end_holds(&mut self) {
+        for _ in 0..ENDS_PER_TURN {
+            let Some((id, way)) = self.holds.pop(self.now) else { return };
+            let Some(client) = self.clients.get_mut(id) else { continue };
+            client.flags.remove(way.flag());
+            client.flags.set(Flags::GRANTED, way == Way::Down);
+            self.flow(id);
+        }
+    }
+
+    fn hold(&mut self, id: ClientId, way: Way, until: Instant) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.flags |= way.flag();
+        self.holds.add(id, way, until);
+    }
+
+    /// The operator's pause.
+    pub(super) fn pause(&mut self, id: ClientId, time: Duration) {
+        if time > Duration::ZERO {
+            return self.hold(id, Way::Up, self.now + time);
+        }
+        self.holds.remove(id, Way::Up);
+        if let Some(client) = self.clients.get_mut(id) {
+            client.flags.remove(Flags::HELD);
+        }
+        self.flow(id);
+    }
+
+    /// A client has gone.
+    pub(super) fn forget_holds(&mut self, id: ClientId, flags: Flags) {
+        if flags.intersects(Flags::HELD | Flags::HELD_DOWN) {
+            self.holds.remove(id, Way::Up);
+            self.holds.remove(id, Way::Down);
+        }
+        if flags.contains(Flags::THROTTLED) {
+            self.throttles.remove(&id);
+        }
+    }
+
+    /// A client's own throttle.
+    pub(super) fn set_throttle(&mut self, id: ClientId, down: Limit, up: Limit) {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let throttle = self.throttles.entry(id).or_default();
+        throttle.set(now, down, up);
+        let none = throttle.is_none();
+        client.flags.set(Flags::THROTTLED, !none);
+        if none {
+            self.throttles.remove(&id);
+        }
+        // What was waited for under the old rate is counted anew; the debt is the bucket's.
+        for way in [Way::Up, Way::Down] {
+            self.holds.remove(id, way);
+        }
+        client.flags.remove(Flags::HELD | Flags::HELD_DOWN);
+        self.flow(id);
+    }
+
+    /// Bytes of a piece that the client may be sent, when it has so many to get.
+    pub(super) fn piece(&mut self, id: ClientId, bytes: usize) -> usize {
+        if !self.is_throttled(id) {
+            return bytes;
+        }
+        let slowest = self.buckets(id, Way::Down).map(|bucket| bucket.rate()).min();
+        let piece = |rate: u64| (rate as usize / (1_000 / PIECE.as_millis() as usize)).max(LEAST_PIECE);
+        slowest.map_or(bytes, |rate| bytes.min(piece(rate)))
+    }
+
+    /// Asks to send `bytes` of what the client has asked for. False when that has to wait: `flow` comes back to it then.
+    pub(super) fn grant(&mut self, id: ClientId, bytes: usize) -> bool {
+        if !self.is_throttled(id) {
+            return true;
+        }
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(id) else { return false };
+        if client.is(Flags::GRANTED) {
+            client.flags.remove(Flags::GRANTED);
+            return true;
+        }
+        if client.is(Flags::HELD_DOWN) {
+            return false;
+        }
+        let start = self.buckets(id, Way::Down).map(|bucket| bucket.reserve(now, bytes)).max();
+        match start.filter(|start| *start > now) {
+            Some(start) => {
+                self.hold(id, Way::Down, start);
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// Bytes that go without having been asked for by `grant`: announcements, and what an answer has beyond its grant.
+    pub(super) fn charge(&mut self, id: ClientId, bytes: usize) {
+        if bytes == 0 || !self.is_throttled(id) {
+            return;
+        }
+        let now = self.now;
+        self.buckets(id, Way::Down).for_each(|bucket| {
+            bucket.reserve(now, bytes);
+        });
+    }
+
+    /// Bytes have come: the client is read again when they are paid for.
+    pub(super) fn charge_up(&mut self, id: ClientId, bytes: usize) {
+        if !self.is_throttled(id) {
+            return;
+        }
+        let now = self.now;
+        let paid = self.buckets(id, Way::Up).map(|bucket| {
+            bucket.reserve(now, bytes);
+            bucket.ready_at()
+        });
+        if let Some(paid) = paid.max().filter(|paid| *paid > now) {
+            self.hold(id, Way::Up, paid);
+        }
+    }
+
+    /// True exactly when some throttle concerns the client, or it has been granted a piece under one.
+    fn is_throttled(&mut self, id: ClientId) -> bool {
+        let own = Flags::THROTTLED | Flags::GRANTED | Flags::HELD_DOWN;
+        self.shared.is_any() || self.clients.get_mut(id).is_some_and(|client| client.flags.intersects(own))
+    }
+
+    /// The buckets a client's bytes go through: its own, its class's, its service's, everybody's.
+    fn buckets(&mut self, id: ClientId, way: Way) -> impl Iterator<Item = &mut Bucket> {
+        let found = self.clients.get_mut(id);
+        let (own, class, service) = match found {
+            Some(client) => (client.is(Flags::THROTTLED), client.account.class, client.account.service),
+            None => (false, Class::Probe, ServiceId(0)),
+        };
+        let own = if own { self.throttles.get_mut(&id) } else { None };
+        let shared = self.shared.of(class, service);
+        own.into_iter().chain(shared).filter_map(move |throttle| match way {
+            Way::Up => throttle.up.as_mut(),
+            Way::Down => throttle.down.as_mut(),
+        })
+    }
+}
