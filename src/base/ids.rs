@@ -33,6 +33,27 @@ pub struct ClientRef {
     pub id: ClientId,
 }
 
+impl std::fmt::Display for ClientRef {
+    /// `shard-slot-generation`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}-{}", self.shard.0, self.id.slot, self.id.generation)
+    }
+}
+
+impl std::str::FromStr for ClientRef {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<ClientRef, ()> {
+        let mut parts = text.split('-');
+        let mut next = || parts.next().ok_or(());
+        let (shard, slot, generation) = (next()?, next()?, next()?);
+        let id =
+            ClientId { slot: slot.parse().map_err(drop)?, generation: generation.parse().map_err(drop)? };
+        let end = parts.next().is_none();
+        end.then_some(ClientRef { shard: ShardId(shard.parse().map_err(drop)?), id }).ok_or(())
+    }
+}
+
 /// Nonces of `version` messages: the upper 48 bits are the process's own, so that a shard recognises a connection of
 /// this process to itself without a list. Another peer hits them once in 2^48.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

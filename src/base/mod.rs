@@ -12,6 +12,6 @@ pub mod time;
 
 pub use end::End;
 pub use fault::Fault;
-pub use rank::{Class, ServiceId, Tags};
 pub use ids::{ClientId, ClientRef, Conn, Nonces, ShardId};
+pub use rank::{Class, ServiceId, Tags};
 pub use time::{Instant, Millis, UnixTime};

@@ -55,7 +55,8 @@ mod tests {
     fn round_trips_are_measured_over_the_wrap() {
         let mut account = Account::default();
         assert_eq!(account.round_trip(), None);
-        for (sent, came, secs, took) in [(0, 0, 0, 1), (65_530, 65_550, 0, 20), (1_000, 62_000, 61, u16::MAX)] {
+        for (sent, came, secs, took) in [(0, 0, 0, 1), (65_530, 65_550, 0, 20), (1_000, 62_000, 61, u16::MAX)]
+        {
             account.pinged(Instant(sent * 1_000_000));
             account.ponged(Instant(came * 1_000_000), secs);
             assert_eq!(account.round_trip(), Some(took));

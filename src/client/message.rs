@@ -67,7 +67,9 @@ pub fn handle<'a, A>(
     };
     if !client.is(Flags::VERSION) {
         return match message {
-            Message::Version(version) => on_version(client, &version, greeting, out).map(|()| Effect::Hello(version.user_agent)),
+            Message::Version(version) => {
+                on_version(client, &version, greeting, out).map(|()| Effect::Hello(version.user_agent))
+            }
             _ => Ok(Effect::Fault(Fault::BeforeVersion)),
         };
     }

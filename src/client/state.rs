@@ -3,12 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::Account;
 use crate::base::limits::{
     CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, MESSAGE_TIMEOUT, PING_INTERVAL, PONG_TIMEOUT, SEND_TIMEOUT,
     TRANSPORT_TIMEOUT,
 };
 use crate::base::{Conn, End, Instant};
-use super::Account;
 use crate::transport::Channel;
 
 bitflags::bitflags! {
@@ -136,8 +136,7 @@ pub struct Client<A> {
     pub active: Option<Box<A>>,
 }
 
-const _: () =
-    assert!(size_of::<Client<u64>>() <= 128, "an idle client is two cache lines, keys apart");
+const _: () = assert!(size_of::<Client<u64>>() <= 128, "an idle client is two cache lines, keys apart");
 
 /// What is due for a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
+use crate::admission::{Limit, Scope};
 use crate::base::{ClientRef, UnixTime};
 use crate::link::{Action, ClientInfo, Filter};
 
@@ -70,6 +71,17 @@ pub enum Command {
         /// What.
         action: Action,
         /// To how many it was done.
+        reply: Reply<u64>,
+    },
+    /// A throttle that clients share.
+    Throttle {
+        /// Whose.
+        scope: Scope,
+        /// Towards clients.
+        down: Limit,
+        /// From clients.
+        up: Limit,
+        /// Done; the number means nothing.
         reply: Reply<u64>,
     },
     /// Nobody from there comes in until then; who is connected from there is ended.

@@ -5,6 +5,7 @@
 //! - `chain`, `mempool`, `compact`, `submissions`: its data structures
 //! - `store`: its files
 //! - `command`: what an operator asks of it
+//! - `desk`: gathers the shards' answers to it
 //! - `outbox`: what waits for a slow shard
 //! - `driver`: tokio-uring; sockets, clocks, doorbell
 
@@ -12,6 +13,7 @@ pub mod brain;
 pub mod chain;
 pub mod command;
 pub mod compact;
+pub mod desk;
 pub mod driver;
 pub mod mempool;
 pub mod outbox;

@@ -32,7 +32,7 @@ use crate::wire::{Inv, Magic, Services};
 
 pub(super) type Client = client::Client<Active>;
 
-const _: () = assert!(size_of::<Client>() <= 96);
+const _: () = assert!(size_of::<Client>() <= 128);
 
 /// Boxes of active clients kept for the next ones, at most.
 const KEPT_ACTIVE: usize = 1_024;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::core::{Client, Core};
-use crate::base::{ClientId, End};
+use crate::base::ClientId;
 use crate::client::Flags;
 use crate::link::{Action, Ask, AskId, ClientInfo, Filter, ToHub, Told, Who};
 use crate::transport::{Channel, Kind};
@@ -85,7 +85,8 @@ impl Core {
             job.done += 1;
         }
         let unknown = std::mem::take(&mut job.unknown);
-        (job.at as usize >= ids.len()).then(|| Told::Done { clients: job.done - unknown.len() as u64, unknown })
+        (job.at as usize >= ids.len())
+            .then(|| Told::Done { clients: job.done - unknown.len() as u64, unknown })
     }
 
     fn act_matching(&mut self, job: &mut Job, filter: &Filter, action: &Action) -> Option<Told> {
@@ -166,11 +167,16 @@ impl Core {
             sending: client.is(Flags::SENDING),
             bytes_in: account.bytes_in,
             bytes_out: account.bytes_out,
-            round_trip: account.round_trip().map(|millis| std::time::Duration::from_millis(u64::from(millis))),
+            round_trip: account
+                .round_trip()
+                .map(|millis| std::time::Duration::from_millis(u64::from(millis))),
             user_agent: self.agents.name(account.agent),
             identity,
             session_id,
-            throttle_down: self.throttles.get(&id).and_then(|throttle| throttle.down.map(|bucket| bucket.rate())),
+            throttle_down: self
+                .throttles
+                .get(&id)
+                .and_then(|throttle| throttle.down.map(|bucket| bucket.rate())),
             throttle_up: self.throttles.get(&id).and_then(|throttle| throttle.up.map(|bucket| bucket.rate())),
             capacity: 0,
             buffer: 0,

@@ -9,10 +9,9 @@ use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use super::core::Core;
-use crate::admission::Bucket;
+use crate::admission::{Bucket, Limit};
 use crate::base::{Class, ClientId, Instant, ServiceId};
 use crate::client::Flags;
-use crate::link::Limit;
 
 /// Holds that end in a turn.
 const ENDS_PER_TURN: usize = 512;

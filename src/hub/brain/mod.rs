@@ -286,8 +286,8 @@ impl Hub {
             ToHub::Tx { client: id, txid, wtxid, tx } => self.client_sends(client(id), txid, wtxid, tx),
             ToHub::TxNotFound { client: id, inv } => self.client_lacks(client(id), inv),
             ToHub::Want { client, id, want } => self.on_want(shard, client, id, want),
-            // Reports are the control room's; the driver hands them on before they come here.
-            ToHub::Report(_) => {}
+            // Reports are the control room's, answers the desk's; the driver hands them on before they come here.
+            ToHub::Report(_) | ToHub::Told(..) => {}
             ToHub::Ended => self.drained = self.drained.map(|left| left.saturating_sub(1)),
         }
     }

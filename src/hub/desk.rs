@@ -1,0 +1,256 @@
+//! The operator's desk of the hub: turns a [`Command`] into questions for the shards, gathers their answers, and answers. Sans-IO.
+//!
+//! Invariants:
+//! - every command is answered once, at the latest [`ADMIN_TIMEOUT`] after it came
+//! - at most [`MOST`] commands wait for shards; one more is refused as busy
+//! - a command that is refused has asked no shard
+
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::command::{Command, Page, Refusal, Reply, Targets};
+use crate::admission::{Limit, Scope};
+use crate::base::{ClientId, ClientRef, Instant, ShardId};
+use crate::link::{Action, Ask, AskId, ClientInfo, Filter, ToShard, Told, Who};
+
+/// Longest wait for the shards.
+pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Commands that may wait for shards.
+const MOST: usize = 64;
+/// Most clients of a page, and most ids of a command.
+pub const MOST_CLIENTS: u32 = 1_000;
+
+/// A command that waits for shards.
+#[derive(Debug)]
+struct Waiting {
+    until: Instant,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Page { filter: Filter, limit: u32, shard: u16, page: Page, reply: Reply<Page> },
+    Sum { left: u16, clients: u64, unknown: Vec<ClientRef>, asked: usize, reply: Reply<u64> },
+}
+
+/// The desk.
+#[derive(Debug)]
+pub struct Desk {
+    shards: u16,
+    next: u32,
+    waiting: BTreeMap<AskId, Waiting>,
+    out: VecDeque<(ShardId, ToShard)>,
+}
+
+impl Desk {
+    /// For so many shards.
+    pub fn new(shards: u16) -> Desk {
+        Desk { shards, next: 0, waiting: BTreeMap::new(), out: VecDeque::new() }
+    }
+
+    /// What a shard is to be told next.
+    pub fn next_output(&mut self) -> Option<(ShardId, ToShard)> {
+        self.out.pop_front()
+    }
+
+    /// When something is due.
+    pub fn next_wake(&self) -> Instant {
+        self.waiting.values().map(|waiting| waiting.until).min().unwrap_or(Instant::FAR)
+    }
+
+    /// A command has come. Given back when it is not about clients.
+    pub fn command(&mut self, now: Instant, command: Command) -> Option<Command> {
+        match command {
+            Command::Clients { filter, after, limit, reply } => {
+                self.clients(now, filter, after, limit, reply)
+            }
+            Command::Act { who, action, reply } => self.act(now, who, action, reply),
+            Command::Throttle { scope, down, up, reply } => self.throttle(now, scope, down, up, reply),
+            other => return Some(other),
+        }
+        None
+    }
+
+    fn clients(
+        &mut self,
+        now: Instant,
+        filter: Filter,
+        after: Option<ClientRef>,
+        limit: u32,
+        reply: Reply<Page>,
+    ) {
+        if limit == 0 || limit > MOST_CLIENTS {
+            let expected = format!("1 to {MOST_CLIENTS}");
+            let refusal = Refusal::Value { field: "limit", value: limit.to_string(), expected };
+            return answer(reply, Err(refusal));
+        }
+        let (shard, from) = after.map_or((0, 0), |after| (after.shard.0, after.id.slot.saturating_add(1)));
+        if shard >= self.shards {
+            let refusal = Refusal::Unknown { field: "after", value: format!("shard {shard}") };
+            return answer(reply, Err(refusal));
+        }
+        if self.is_busy() {
+            return answer(reply, Err(Refusal::Busy));
+        }
+        let ask = Ask::List { filter: filter.clone(), from, limit };
+        let what = What::Page { filter, limit, shard, page: Page::default(), reply };
+        let id = self.wait(now, what);
+        self.ask(ShardId(shard), id, ask);
+    }
+
+    fn act(&mut self, now: Instant, who: Targets, action: Action, reply: Reply<u64>) {
+        let mut asks: Vec<(ShardId, Ask)> = Vec::new();
+        let asked = match who {
+            Targets::Ids(ids) => {
+                if ids.is_empty() || ids.len() > MOST_CLIENTS as usize {
+                    let expected = format!("1 to {MOST_CLIENTS} clients");
+                    let refusal =
+                        Refusal::Value { field: "ids", value: format!("{} clients", ids.len()), expected };
+                    return answer(reply, Err(refusal));
+                }
+                let mut shards: BTreeMap<ShardId, Vec<ClientId>> = BTreeMap::new();
+                for id in &ids {
+                    if id.shard.0 >= self.shards {
+                        let value = format!("shard {}", id.shard.0);
+                        return answer(reply, Err(Refusal::Unknown { field: "ids", value }));
+                    }
+                    shards.entry(id.shard).or_default().push(id.id);
+                }
+                for (shard, ids) in shards {
+                    asks.push((shard, Ask::Act { who: Who::Ids(ids), action: action.clone() }));
+                }
+                ids.len()
+            }
+            Targets::Matching(filter) => {
+                let ask = Ask::Act { who: Who::Matching(filter), action };
+                asks.extend((0..self.shards).map(|shard| (ShardId(shard), ask.clone())));
+                0
+            }
+        };
+        self.ask_all(now, asks, asked, reply);
+    }
+
+    /// Each shard keeps its share of a throttle that clients share: an even one.
+    fn throttle(&mut self, now: Instant, scope: Scope, down: Limit, up: Limit, reply: Reply<u64>) {
+        let shards = u64::from(self.shards);
+        let asks = (0..self.shards).map(|shard| {
+            let share = |limit| match limit {
+                Limit::Bytes(rate) => {
+                    Limit::Bytes((rate / shards + u64::from(u64::from(shard) < rate % shards)).max(1))
+                }
+                other => other,
+            };
+            (ShardId(shard), Ask::Throttle { scope, down: share(down), up: share(up) })
+        });
+        self.ask_all(now, asks.collect(), 0, reply);
+    }
+
+    fn ask_all(&mut self, now: Instant, asks: Vec<(ShardId, Ask)>, asked: usize, reply: Reply<u64>) {
+        if self.is_busy() {
+            return answer(reply, Err(Refusal::Busy));
+        }
+        let left = asks.len() as u16;
+        let id = self.wait(now, What::Sum { left, clients: 0, unknown: Vec::new(), asked, reply });
+        for (shard, ask) in asks {
+            self.ask(shard, id, ask);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.waiting.len() >= MOST
+    }
+
+    fn wait(&mut self, now: Instant, what: What) -> AskId {
+        let id = AskId(self.next);
+        self.next = self.next.wrapping_add(1);
+        self.waiting.insert(id, Waiting { until: now + ADMIN_TIMEOUT, what });
+        id
+    }
+
+    fn ask(&mut self, shard: ShardId, id: AskId, ask: Ask) {
+        self.out.push_back((shard, ToShard::Ask(id, Arc::new(ask))));
+    }
+
+    /// A shard has answered. An answer that comes too late finds nothing.
+    pub fn told(&mut self, shard: ShardId, id: AskId, told: Told) {
+        let Some(Waiting { until, what }) = self.waiting.remove(&id) else { return };
+        let what = match (what, told) {
+            (What::Page { filter, limit, shard: at, page, reply }, Told::Page { clients, next }) => {
+                self.page(id, shard, (filter, limit, at, page, reply), clients, next)
+            }
+            (
+                What::Sum { left, clients, mut unknown, asked, reply },
+                Told::Done { clients: more, unknown: gone },
+            ) => {
+                unknown.extend(gone.into_iter().map(|id| ClientRef { shard, id }));
+                let (left, clients) = (left.saturating_sub(1), clients + more);
+                if left > 0 {
+                    Some(What::Sum { left, clients, unknown, asked, reply })
+                } else {
+                    answer(reply, sum(clients, asked, &unknown));
+                    None
+                }
+            }
+            (what, _) => Some(what),
+        };
+        if let Some(what) = what {
+            self.waiting.insert(id, Waiting { until, what });
+        }
+    }
+
+    /// A shard's part of a page: the next shard is asked when there is room.
+    fn page(
+        &mut self,
+        id: AskId,
+        shard: ShardId,
+        (filter, limit, at, mut page, reply): (Filter, u32, u16, Page, Reply<Page>),
+        clients: Vec<ClientInfo>,
+        next: Option<u32>,
+    ) -> Option<What> {
+        page.clients.extend(clients.into_iter().map(|info| (ClientRef { shard, id: info.id }, info)));
+        let room = limit.saturating_sub(page.clients.len() as u32);
+        let following = at.saturating_add(1);
+        // The cursor names a place, not a client: whoever was last may have gone.
+        page.next = match next {
+            Some(slot) => {
+                Some(ClientRef { shard, id: ClientId { slot: slot.saturating_sub(1), generation: 0 } })
+            }
+            None => None,
+        };
+        if next.is_none() && following < self.shards {
+            if room > 0 {
+                self.ask(ShardId(following), id, Ask::List { filter: filter.clone(), from: 0, limit: room });
+                return Some(What::Page { filter, limit, shard: following, page, reply });
+            }
+            page.next = Some(ClientRef { shard, id: ClientId { slot: u32::MAX, generation: 0 } });
+        }
+        answer(reply, Ok(page));
+        None
+    }
+
+    /// Refuses what has waited too long.
+    pub fn tick(&mut self, now: Instant) {
+        for (_, waiting) in self.waiting.extract_if(.., |_, waiting| waiting.until <= now) {
+            match waiting.what {
+                What::Page { reply, .. } => answer(reply, Err(Refusal::Late)),
+                What::Sum { reply, .. } => answer(reply, Err(Refusal::Late)),
+            }
+        }
+    }
+}
+
+/// One client that was named alone and is not there is an error; of several, those that are there count.
+fn sum(clients: u64, asked: usize, unknown: &[ClientRef]) -> Result<u64, Refusal> {
+    match unknown.first() {
+        Some(id) if asked == 1 => Err(Refusal::Unknown { field: "ids", value: id.to_string() }),
+        _ => Ok(clients),
+    }
+}
+
+/// Whoever asked may have gone.
+fn answer<T>(reply: Reply<T>, result: Result<T, Refusal>) {
+    let _ = reply.send(result);
+}
