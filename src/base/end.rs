@@ -118,6 +118,12 @@ ends! {
     SendError = "send_error", Kernel;
     /// The relay is shutting down.
     Shutdown = "shutdown", Us;
+    /// The operator has ended it.
+    Kicked = "kicked", Us;
+    /// It is, or came, from where the operator has banned.
+    Banned = "banned", Us;
+    /// The service it came by is being drained or removed.
+    Drained = "drained", Us;
     /// The store could not give what had been promised (disk error in the middle of a message).
     StoreFailed = "store_failed", Us;
 }

@@ -12,7 +12,8 @@ use crate::control::config::{Config, network_name};
 use crate::control::encryption::TlsConfig;
 use crate::control::host::Finding;
 use crate::control::{logs, metrics};
-use crate::hub::driver::{self, HubHandle};
+use crate::hub::command::Info;
+use crate::hub::driver::{self, HubHandle, Surroundings};
 use crate::hub::store::{FolderDisk, Store, StoreConfig};
 use crate::hub::{Hub, HubConfig, NodeAddr};
 use crate::ring;
@@ -50,7 +51,15 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
             .map_err(|error| Failure::Other(format!("store: {error}")))
     };
     // On an error nobody has told the shards to end: they are not waited for, they end with the process.
-    driver::run(make, links, bell, drain, &mut log)?;
+    let around = Surroundings {
+        links,
+        bell,
+        handle: drain,
+        observer: &mut log,
+        info: info(&config),
+        serve: Box::new(|_commands| {}),
+    };
+    driver::run(make, around)?;
     Host::join(threads);
     tracing::info!(event = %"end", "all clients closed, the store is synced");
     Ok(())
@@ -104,6 +113,16 @@ pub(super) fn hub_config(config: &Config, seed: u64, nonces: Nonces) -> HubConfi
         user_agent: config.user_agent.clone(),
         seed,
         nonces,
+    }
+}
+
+/// What the operator is told of the configuration.
+pub(super) fn info(config: &Config) -> Info {
+    Info {
+        network: network_name(config.network),
+        user_agent: config.user_agent.clone(),
+        max_clients: u64::from(config.max_clients),
+        ..Info::default()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every error names the key, the value and what was expected, in one line whatever the file holds.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -171,7 +171,7 @@ impl Config {
             return Err(keys.error("nodes", "at least one HOST:PORT (flag --node)"));
         }
         let nodes: Vec<NodeAddr> = config.nodes.iter().cloned().map(NodeAddr).collect();
-        if let Some(bad) = nodes.iter().find(|node| !is_host_port(node.host_port())) {
+        if let Some(bad) = nodes.iter().find(|node| !node.is_valid()) {
             return Err(ConfigError::Value {
                 key: "nodes",
                 value: one_line(&format!("\"{bad}\"")),
@@ -234,16 +234,6 @@ fn shards(asked: u64) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n as usize,
     }
-}
-
-fn is_host_port(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| {
-        let is_host = match host.contains(':') {
-            true => host.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>().is_ok(),
-            false => !host.is_empty(),
-        };
-        is_host && port.parse::<u16>().is_ok_and(|p| p > 0)
-    })
 }
 
 /// The port a network's nodes listen on by default.

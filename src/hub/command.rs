@@ -198,12 +198,12 @@ pub struct NodeInfo {
     pub node: String,
     /// True exactly when its main link is up.
     pub up: bool,
+    /// True exactly when it has given all its headers.
+    pub synced: bool,
     /// What is spoken with it: "v1" or "v2".
     pub transport: Option<&'static str>,
     /// Its name (BIP14).
     pub user_agent: Option<String>,
     /// Its height when it connected.
     pub height: Option<u32>,
-    /// How often the main link was lost.
-    pub losses: u64,
 }

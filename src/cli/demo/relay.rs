@@ -15,7 +15,7 @@ use crate::base::{Nonces, ShardId};
 use crate::cli::host::Host;
 use crate::cli::{Failure, run};
 use crate::control::Config;
-use crate::hub::driver::{self, HubHandle, Observer};
+use crate::hub::driver::{self, HubHandle, Observer, Surroundings};
 use crate::hub::{Hub, HubEvent};
 use crate::link::ShardReport;
 use crate::transport::tls::{self, Pem};
@@ -94,7 +94,15 @@ pub(super) fn start(
                 .map_err(|error| Failure::Other(format!("store: {error}")))
         };
         // On an error nobody has told the shards to end: they end with the process.
-        driver::run(make, links, bell, asked, &mut watch)?;
+        let around = Surroundings {
+            links,
+            bell,
+            handle: asked,
+            observer: &mut watch,
+            info: run::info(&config),
+            serve: Box::new(|_commands| {}),
+        };
+        driver::run(make, around)?;
         Host::join(threads);
         Ok(())
     };
