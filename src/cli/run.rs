@@ -7,6 +7,7 @@ use super::Failure;
 use super::doctor;
 use super::host::Host;
 use super::observe::Log;
+use crate::admission::Bans;
 use crate::base::Nonces;
 use crate::control::config::{Config, network_name};
 use crate::control::encryption::TlsConfig;
@@ -14,6 +15,7 @@ use crate::control::host::Finding;
 use crate::control::{logs, metrics};
 use crate::hub::command::Info;
 use crate::hub::driver::{self, HubHandle, Surroundings};
+use crate::hub::state::StateFolder;
 use crate::hub::store::{FolderDisk, Store, StoreConfig};
 use crate::hub::{Hub, HubConfig, NodeAddr};
 use crate::ring;
@@ -51,12 +53,15 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
             .map_err(|error| Failure::Other(format!("store: {error}")))
     };
     // On an error nobody has told the shards to end: they are not waited for, they end with the process.
+    let state = StateFolder(config.network_dir());
     let around = Surroundings {
         links,
         bell,
         handle: drain,
         observer: &mut log,
         info: info(&config),
+        bans: load_bans(&state)?,
+        state,
         serve: Box::new(|_commands| {}),
     };
     driver::run(make, around)?;
@@ -113,6 +118,17 @@ pub(super) fn hub_config(config: &Config, seed: u64, nonces: Nonces) -> HubConfi
         user_agent: config.user_agent.clone(),
         seed,
         nonces,
+    }
+}
+
+/// The bans of the last time.
+pub(super) fn load_bans(state: &StateFolder) -> Result<Bans, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::Other(format!("{}: {error}", state.0.join(driver::BANS).display()))
+    };
+    match state.load(driver::BANS).map_err(|error| failed(&error))? {
+        Some(text) => Bans::from_json(&text).map_err(|error| failed(&error)),
+        None => Ok(Bans::default()),
     }
 }
 

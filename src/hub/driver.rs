@@ -27,10 +27,12 @@ use tokio::sync::mpsc;
 use tokio_uring::net::TcpStream;
 
 use self::conn::Conn;
-use super::command::{Command, Info, Refusal};
+use super::command::{Command, Info};
 use super::desk::Desk;
 use super::outbox::Outbox;
+use super::state::StateFolder;
 use super::{Hub, HubEvent, Input, LinkId, NodeAddr, Output};
+use crate::admission::Bans;
 use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN, NODE_CONNECT_TIMEOUT, NODE_V2_TIMEOUT};
 use crate::base::{End, Instant, ShardId, UnixTime};
 use crate::link::{Doorbell, HubEnd, ShardReport, ToHub, ToShard};
@@ -41,6 +43,8 @@ use crate::wire::Hash;
 const READ_BYTES: usize = 64 * 1024;
 /// Events of all links that wait for the loop; readers wait when it is full.
 const EVENTS: usize = 64;
+/// The file of the bans.
+pub const BANS: &str = "bans.json";
 /// Commands of the operator that wait for the loop.
 const COMMANDS: usize = 64;
 /// Sends towards one node that wait for the socket; when it is full the link is closed.
@@ -117,6 +121,10 @@ pub struct Surroundings<'o> {
     pub observer: &'o mut dyn Observer,
     /// What of [`Info`] is the configuration's.
     pub info: Info,
+    /// The bans of the last time.
+    pub bans: Bans,
+    /// Where they are kept.
+    pub state: StateFolder,
     /// Started inside the hub's runtime, with the way for commands: the admin interface. It must not block.
     pub serve: Box<dyn FnOnce(mpsc::Sender<Command>)>,
 }
@@ -133,7 +141,7 @@ pub fn run<E: From<io::Error>>(
     let clock = Clock(std::time::Instant::now());
     let hub = make(clock.now(), unix_time())?;
     let rng = StdRng::try_from_os_rng().map_err(io::Error::other)?;
-    let Surroundings { links, bell, handle, observer, info, serve } = around;
+    let Surroundings { links, bell, handle, observer, info, bans, state, serve } = around;
     let result = tokio_uring::builder().start(async move {
         let (events, inbox) = mpsc::channel(EVENTS);
         watch_bell(&bell, events.clone())?;
@@ -142,7 +150,8 @@ pub fn run<E: From<io::Error>>(
         let count = u16::try_from(shards.len()).unwrap_or(u16::MAX);
         let mut driver = Driver {
             hub,
-            desk: Desk::new(count),
+            desk: Desk::new(count, bans),
+            state,
             reports: vec![ShardReport::default(); shards.len()],
             info: Info { started: unix_time(), shards: u32::from(count), ..info },
             rng,
@@ -207,6 +216,7 @@ struct Driver<'o> {
     /// The last of each shard.
     reports: Vec<ShardReport>,
     info: Info,
+    state: StateFolder,
     /// For keys: a CSPRNG seeded by the system.
     rng: StdRng,
     clock: Clock,
@@ -242,7 +252,7 @@ impl Driver<'_> {
             if now >= self.hub.next_wake() {
                 self.hub.tick(now, unix_time());
             }
-            self.desk.tick(now);
+            self.desk.tick(now, unix_time());
             self.put_out();
             self.report(now);
             if self.hub.is_drained() || self.drain_by.is_some_and(|by| now >= by) {
@@ -269,6 +279,7 @@ impl Driver<'_> {
         // Writes and syncs what waits, at most `STORE_WAITING_BYTES`; not bounded in time: a call into a slow disk cannot
         // be taken back. What a kill during it loses is fetched from the node again.
         self.hub.close();
+        self.save();
         self.put_out();
         self.observer.second(&self.hub, self.dropped());
     }
@@ -378,18 +389,15 @@ impl Driver<'_> {
 
     /// Does what the operator wants, or lets the desk do it.
     fn command(&mut self, command: Command) {
-        let Some(command) = self.desk.command(self.clock.now(), command) else { return };
+        let Some(command) = self.desk.command(self.clock.now(), unix_time(), command) else { return };
         // Whoever asked may have gone: no answer is lost then.
         match command {
             Command::Info(reply) => drop(reply.send(Ok(self.info()))),
             Command::Nodes(reply) => drop(reply.send(Ok(self.hub.nodes()))),
             Command::AddNode { node, reply } => drop(reply.send(self.hub.add_node(NodeAddr(node)))),
             Command::RemoveNode { node, reply } => drop(reply.send(self.hub.remove_node(&node))),
-            Command::Ban { reply, .. } => drop(reply.send(Err(Refusal::Busy))),
-            Command::Unban { reply, .. } => drop(reply.send(Err(Refusal::Busy))),
-            Command::Bans(reply) => drop(reply.send(Err(Refusal::Busy))),
             // The desk's.
-            Command::Clients { .. } | Command::Act { .. } | Command::Throttle { .. } => {}
+            _ => {}
         }
     }
 
@@ -472,7 +480,16 @@ impl Driver<'_> {
     fn report(&mut self, now: Instant) {
         if now >= self.second {
             self.second = now + Duration::from_secs(1);
+            self.save();
             self.observer.second(&self.hub, self.dropped());
+        }
+    }
+
+    /// Saves what the operator has decided since the last time.
+    fn save(&mut self) {
+        let Some(bans) = self.desk.unsaved_bans() else { return };
+        if let Err(error) = self.state.save(BANS, &bans.to_json()) {
+            tracing::error!("{BANS} in {} is not saved: {error}", self.state.0.display());
         }
     }
 

@@ -19,7 +19,7 @@ use super::pool::{Pool, Shelf};
 use super::shake::{HandshakeLimits, HandshakesInProgress, Shaking};
 use super::table::Table;
 use super::wheel::Wheel;
-use crate::admission::{Admission, Shared, Throttle};
+use crate::admission::{Admission, Bans, Shared, Throttle};
 use crate::base::end::Side;
 use crate::base::limits::{HEARD_TX, LEAVE_GROUP_MARGIN, MAX_HANDSHAKES, SEEN_TX, TRANSPORT_TIMEOUT};
 use crate::base::{ClientId, Conn, End, Instant, Nonces, ShardId, UnixTime};
@@ -108,6 +108,7 @@ pub struct Core {
     pub(super) pool: Pool,
     pub(super) counters: Counters,
     pub(super) admission: Admission,
+    pub(super) bans: Arc<Bans>,
     pub(super) shaking: Shaking,
     /// The names of the clients.
     pub(super) agents: Agents,
@@ -187,6 +188,7 @@ impl Core {
             clients: Table::new(config.max_clients),
             wheel: Wheel::new(now.secs()),
             admission: Admission::new(config.max_per_address),
+            bans: Arc::default(),
             shaking: Shaking::new(&mut config, now),
             agents: Agents::new(),
             jobs: VecDeque::new(),
@@ -347,6 +349,8 @@ impl Core {
         self.counters.accepted += 1;
         let refused = if self.draining.is_some() {
             Err(End::Shutdown)
+        } else if self.bans.covers(peer.ip(), self.unix).is_some() {
+            Err(End::Banned)
         } else if self.clients.room() == 0 {
             Err(End::Full)
         } else {

@@ -11,11 +11,13 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use toml::{Table, Value};
 
 use super::board::Board;
+use crate::admission::Bans;
 use crate::base::{Nonces, ShardId};
 use crate::cli::host::Host;
 use crate::cli::{Failure, run};
 use crate::control::Config;
 use crate::hub::driver::{self, HubHandle, Observer, Surroundings};
+use crate::hub::state::StateFolder;
 use crate::hub::{Hub, HubEvent};
 use crate::link::ShardReport;
 use crate::transport::tls::{self, Pem};
@@ -100,6 +102,8 @@ pub(super) fn start(
             handle: asked,
             observer: &mut watch,
             info: run::info(&config),
+            bans: Bans::default(),
+            state: StateFolder(config.network_dir()),
             serve: Box::new(|_commands| {}),
         };
         driver::run(make, around)?;
