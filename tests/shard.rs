@@ -8,6 +8,8 @@
 
 #[path = "shard/desk.rs"]
 mod desk;
+#[path = "shard/door.rs"]
+mod door;
 #[path = "shard/end.rs"]
 mod end;
 #[path = "shard/filters.rs"]

@@ -36,6 +36,11 @@ impl Default for ProbeLimits {
 }
 
 impl ProbeLimits {
+    /// No limit.
+    pub const fn none() -> ProbeLimits {
+        ProbeLimits { every: Duration::ZERO, burst: 1, group: 1 }
+    }
+
     /// A shard's part.
     pub fn per_shard(self, shards: u32) -> ProbeLimits {
         ProbeLimits { every: self.every.saturating_mul(shards.max(1)), ..self }
