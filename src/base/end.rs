@@ -116,6 +116,12 @@ ends! {
     ReceiveError = "receive_error", Kernel;
     /// Sending failed with another error of the kernel.
     SendError = "send_error", Kernel;
+    /// An operator ended it.
+    Kicked = "kicked", Us;
+    /// An operator banned where it comes from.
+    Banned = "banned", Us;
+    /// Its service was removed.
+    Drained = "drained", Us;
     /// The relay is shutting down.
     Shutdown = "shutdown", Us;
     /// The store could not give what had been promised (disk error in the middle of a message).

@@ -236,6 +236,11 @@ fn shards(asked: u64) -> usize {
     }
 }
 
+/// True exactly when `nodes` may hold it: HOST:PORT, v1:HOST:PORT or v2:HOST:PORT.
+pub(super) fn is_node(text: &str) -> bool {
+    is_host_port(NodeAddr(text.to_owned()).host_port())
+}
+
 fn is_host_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
         let is_host = match host.contains(':') {
