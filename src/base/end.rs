@@ -124,14 +124,14 @@ ends! {
     ReceiveError = "receive_error", Kernel;
     /// Sending failed with another error of the kernel.
     SendError = "send_error", Kernel;
+    /// An operator ended it.
+    Kicked = "kicked", Us;
+    /// An operator banned where it comes from.
+    Banned = "banned", Us;
+    /// Its service was removed.
+    Drained = "drained", Us;
     /// The relay is shutting down.
     Shutdown = "shutdown", Us;
-    /// The operator has ended it.
-    Kicked = "kicked", Us;
-    /// It is, or came, from where the operator has banned.
-    Banned = "banned", Us;
-    /// The service it came by is being drained or removed.
-    Drained = "drained", Us;
     /// The store could not give what had been promised (disk error in the middle of a message).
     StoreFailed = "store_failed", Us;
 }

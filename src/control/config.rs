@@ -273,6 +273,11 @@ fn shards(asked: u64) -> usize {
     }
 }
 
+/// True exactly when `nodes` may hold it: HOST:PORT, v1:HOST:PORT or v2:HOST:PORT.
+pub(super) fn is_node(text: &str) -> bool {
+    NodeAddr(text.to_owned()).is_valid()
+}
+
 /// The port a network's nodes listen on by default.
 pub fn default_port(network: Network) -> u16 {
     match network {

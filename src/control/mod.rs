@@ -1,7 +1,8 @@
-//! Configuration, times as people write them, the memory plan, what the host carries, metrics and logs.
+//! Configuration, times as people write them, the memory plan, what the host carries, the admin interface, metrics and logs.
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod config;
 pub mod duration;
 pub mod encryption;

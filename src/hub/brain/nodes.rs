@@ -62,6 +62,8 @@ pub(super) struct Node {
     pub(super) services: Services,
     /// True exactly when it did not answer BIP324 and has not said since that it knows it.
     v1_only: bool,
+    /// How often its main link was lost.
+    pub(super) losses: u64,
     /// True exactly when the operator has taken it out. It keeps its place, because others name nodes by it.
     pub(super) removed: bool,
 }
@@ -80,6 +82,7 @@ impl Node {
             last_up: None,
             services: Services::empty(),
             v1_only: false,
+            losses: 0,
             removed: false,
         }
     }
@@ -293,6 +296,7 @@ impl Hub {
         line.pause = (line.pause * 2).min(NODE_RETRY_LAST);
         let retry_at = line.retry_at;
         if link.kind == LinkKind::Main {
+            node.losses += u64::from(was_ready);
             node.peer = None;
             node.synced = false;
             node.headers_asked = None;

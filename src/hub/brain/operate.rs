@@ -18,9 +18,9 @@ impl Hub {
             NodeInfo {
                 node: node.addr.to_string(),
                 up: node.is_up(),
-                synced: node.synced,
                 transport: peer.map(|_| if v2 { "v2" } else { "v1" }),
                 user_agent: peer.map(|peer| peer.user_agent.clone()),
+                losses: node.losses,
                 height: peer.map(|peer| u32::try_from(peer.start_height).unwrap_or(0)),
             }
         };

@@ -1,0 +1,418 @@
+//! What happens, told to whoever watches. Whoever is slow is dropped and counted, never waited for.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use axum::response::sse;
+use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_stream::Stream;
+use utoipa::ToSchema;
+
+use super::{EVENTS, WATCHER_QUEUE, WATCHERS};
+use crate::base::{ClientRef, End, Tags, UnixTime};
+use crate::hub::command::TagNames;
+use crate::transport::Kind;
+
+/// Something has happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When.
+    pub time: UnixTime,
+    /// What.
+    pub what: What,
+    /// Tags of the client it is about.
+    pub tags: Tags,
+    /// Capacity that may be connected, cost units a second.
+    pub total_capacity: u64,
+    /// Capacity of all clients connected.
+    pub connected_capacity: u64,
+    /// Capacity of the priority clients connected.
+    pub priority_connected_capacity: u64,
+}
+
+impl Event {
+    /// True exactly when more capacity is connected than may be: a manager has to lower somebody's.
+    fn is_underrun(&self) -> bool {
+        self.connected_capacity > self.total_capacity
+    }
+}
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// A client's handshake is complete.
+    Connect {
+        /// Who.
+        client: ClientRef,
+        /// From where.
+        peer: std::net::SocketAddr,
+        /// By which service.
+        service: u8,
+        /// Speaking what.
+        transport: Kind,
+    },
+    /// A client has ended.
+    Disconnect {
+        /// Who.
+        client: ClientRef,
+        /// From where.
+        peer: std::net::SocketAddr,
+        /// Why.
+        reason: End,
+    },
+    /// A client was ended to make room, or by an operator.
+    Kick {
+        /// Who.
+        client: ClientRef,
+        /// From where.
+        peer: std::net::SocketAddr,
+        /// Why.
+        reason: End,
+    },
+    /// A client's balance after some use.
+    Price {
+        /// Who.
+        client: ClientRef,
+        /// Paid for and not used, cost units.
+        positive: u64,
+        /// Used and not paid for, cost units.
+        negative: u64,
+    },
+    /// A client has another capacity.
+    ClientCapacity {
+        /// Who.
+        client: ClientRef,
+        /// Cost units a second.
+        capacity: u64,
+    },
+    /// The total capacity changes to this, after so many milliseconds.
+    TotalCapacity {
+        /// Cost units a second.
+        capacity: u64,
+        /// Milliseconds from now; 0 for a rise.
+        after: u64,
+    },
+    /// A network is banned.
+    Ban {
+        /// From where.
+        network: ipnet::IpNet,
+        /// When it ends.
+        until: UnixTime,
+        /// Why.
+        reason: String,
+    },
+    /// A ban was lifted, or has ended.
+    Unban {
+        /// From where.
+        network: ipnet::IpNet,
+    },
+    /// A link to a node is up, or has ended.
+    NodeLink {
+        /// The node.
+        node: String,
+        /// Which link.
+        link: &'static str,
+        /// Whether it is up.
+        up: bool,
+        /// Why it has ended.
+        reason: Option<String>,
+    },
+    /// The chain has a new tip.
+    Tip {
+        /// Its height.
+        height: u32,
+        /// Its hash, as people write it.
+        hash: String,
+    },
+}
+
+/// Kinds of events, as queries name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum EventKind {
+    Connect,
+    Disconnect,
+    Kick,
+    Price,
+    ClientCapacity,
+    TotalCapacity,
+    Ban,
+    Unban,
+    NodeLink,
+    Tip,
+}
+
+impl EventKind {
+    pub(super) const ALL: [(&str, EventKind); 10] = [
+        ("connect", EventKind::Connect),
+        ("disconnect", EventKind::Disconnect),
+        ("kick", EventKind::Kick),
+        ("price", EventKind::Price),
+        ("client_capacity", EventKind::ClientCapacity),
+        ("total_capacity", EventKind::TotalCapacity),
+        ("ban", EventKind::Ban),
+        ("unban", EventKind::Unban),
+        ("node_link", EventKind::NodeLink),
+        ("tip", EventKind::Tip),
+    ];
+
+    fn label(self) -> &'static str {
+        EventKind::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl What {
+    fn kind(&self) -> EventKind {
+        match self {
+            What::Connect { .. } => EventKind::Connect,
+            What::Disconnect { .. } => EventKind::Disconnect,
+            What::Kick { .. } => EventKind::Kick,
+            What::Price { .. } => EventKind::Price,
+            What::ClientCapacity { .. } => EventKind::ClientCapacity,
+            What::TotalCapacity { .. } => EventKind::TotalCapacity,
+            What::Ban { .. } => EventKind::Ban,
+            What::Unban { .. } => EventKind::Unban,
+            What::NodeLink { .. } => EventKind::NodeLink,
+            What::Tip { .. } => EventKind::Tip,
+        }
+    }
+}
+
+/// An event as it is sent. Which fields there are depends on the kind.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct EventView {
+    /// Seconds since 1970.
+    time: u64,
+    /// connect, disconnect, kick, price, client_capacity, total_capacity, ban, unban, node_link, tip.
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    positive: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    negative: Option<u64>,
+    /// Cost units a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity: Option<u64>,
+    /// Milliseconds until the total capacity changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    up: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    height: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+    tags: Vec<String>,
+    total_capacity: u64,
+    connected_capacity: u64,
+    priority_connected_capacity: u64,
+}
+
+impl EventView {
+    fn new(event: &Event, tags: &TagNames) -> EventView {
+        let mut view = EventView {
+            time: event.time,
+            kind: event.what.kind().label(),
+            tags: tags.of(event.tags),
+            total_capacity: event.total_capacity,
+            connected_capacity: event.connected_capacity,
+            priority_connected_capacity: event.priority_connected_capacity,
+            ..EventView::default()
+        };
+        view.fill(event.what.clone());
+        view
+    }
+
+    fn fill(&mut self, what: What) {
+        match what {
+            What::Connect { client, peer, service, transport } => {
+                (self.client, self.peer) = (Some(client.to_string()), Some(peer.to_string()));
+                (self.service, self.transport) = (Some(service), Some(transport.label()));
+            }
+            What::Disconnect { client, peer, reason } | What::Kick { client, peer, reason } => {
+                (self.client, self.peer) = (Some(client.to_string()), Some(peer.to_string()));
+                self.reason = Some(reason.label().to_owned());
+            }
+            What::Price { client, positive, negative } => {
+                self.client = Some(client.to_string());
+                (self.positive, self.negative) = (Some(positive), Some(negative));
+            }
+            What::ClientCapacity { client, capacity } => {
+                (self.client, self.capacity) = (Some(client.to_string()), Some(capacity));
+            }
+            What::TotalCapacity { capacity, after } => {
+                (self.capacity, self.after) = (Some(capacity), Some(after));
+            }
+            What::Ban { network, until, reason } => {
+                (self.network, self.until) = (Some(network.to_string()), Some(until));
+                self.reason = Some(reason);
+            }
+            What::Unban { network } => self.network = Some(network.to_string()),
+            What::NodeLink { node, link, up, reason } => {
+                (self.node, self.link, self.up) = (Some(node), Some(link), Some(up));
+                self.reason = reason;
+            }
+            What::Tip { height, hash } => (self.height, self.hash) = (Some(height), Some(hash)),
+        }
+    }
+}
+
+/// Where events are told; copies are the same place.
+#[derive(Clone, Debug)]
+pub struct Events {
+    sender: broadcast::Sender<Arc<Event>>,
+    lagged: Arc<AtomicU64>,
+    watchers: Arc<AtomicUsize>,
+}
+
+impl Default for Events {
+    fn default() -> Events {
+        Events { sender: broadcast::channel(EVENTS).0, lagged: Arc::default(), watchers: Arc::default() }
+    }
+}
+
+impl Events {
+    /// Nobody watches yet.
+    pub fn new() -> Events {
+        Events::default()
+    }
+
+    /// True exactly when somebody watches: otherwise an event need not be made.
+    pub fn is_watched(&self) -> bool {
+        self.sender.receiver_count() > 0
+    }
+
+    /// Tells those who watch.
+    pub fn tell(&self, event: Event) {
+        // Nobody watching is no error.
+        let _ = self.sender.send(Arc::new(event));
+    }
+
+    /// Watchers dropped because they were slow.
+    pub fn lagged(&self) -> u64 {
+        self.lagged.load(Ordering::Relaxed)
+    }
+
+    /// Begins to watch; none when too many do.
+    pub(super) fn watch(&self, wanted: Wanted, tags: TagNames) -> Option<Watch> {
+        let place = Place(self.watchers.clone());
+        if self.watchers.fetch_add(1, Ordering::Relaxed) >= WATCHERS {
+            return None;
+        }
+        let (queue, events) = mpsc::channel(WATCHER_QUEUE);
+        let (slow, was_slow) = oneshot::channel();
+        let task = forward(self.sender.subscribe(), wanted, queue, slow, self.lagged.clone());
+        tokio::spawn(task);
+        Some(Watch { events, was_slow: Some(was_slow), tags, _place: place })
+    }
+}
+
+/// A watcher's place, given back when it goes.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a watcher wants to hear of; what is empty excludes nothing.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// All of these tags.
+    pub(super) tags: Tags,
+    /// One of these kinds.
+    pub(super) kinds: Vec<EventKind>,
+    /// Only while more capacity is connected than may be.
+    pub(super) underrun: bool,
+}
+
+impl Wanted {
+    fn takes(&self, event: &Event) -> bool {
+        event.tags.has(self.tags)
+            && (self.kinds.is_empty() || self.kinds.contains(&event.what.kind()))
+            && (!self.underrun || event.is_underrun())
+    }
+}
+
+/// Puts what a watcher wants into its queue, until it goes or its queue is full.
+async fn forward(
+    mut events: broadcast::Receiver<Arc<Event>>,
+    wanted: Wanted,
+    queue: mpsc::Sender<Arc<Event>>,
+    slow: oneshot::Sender<()>,
+    lagged: Arc<AtomicU64>,
+) {
+    let is_slow = loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = queue.closed() => break false,
+        };
+        match event {
+            Ok(event) if !wanted.takes(&event) => {}
+            Ok(event) => match queue.try_send(event) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(_)) => break true,
+                Err(mpsc::error::TrySendError::Closed(_)) => break false,
+            },
+            Err(RecvError::Lagged(_)) => break true,
+            Err(RecvError::Closed) => break false,
+        }
+    };
+    if is_slow {
+        lagged.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("breakwater_admin_events_lagged_total").increment(1);
+        // Said behind what is in the queue.
+        let _ = slow.send(());
+    }
+}
+
+/// The stream to one watcher. Ends after the event `lagged` when it was slow.
+#[derive(Debug)]
+pub(super) struct Watch {
+    events: mpsc::Receiver<Arc<Event>>,
+    was_slow: Option<oneshot::Receiver<()>>,
+    tags: TagNames,
+    _place: Place,
+}
+
+impl Stream for Watch {
+    type Item = Result<sse::Event, axum::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let event = match self.events.poll_recv(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(event)) => event,
+            Poll::Ready(None) => {
+                // Whoever filled the queue says why before it leaves.
+                let slow = self.was_slow.take().and_then(|mut slow| slow.try_recv().ok());
+                let text = "events came faster than they were read: connect again";
+                return Poll::Ready(slow.map(|()| Ok(sse::Event::default().event("lagged").data(text))));
+            }
+        };
+        let view = EventView::new(&event, &self.tags);
+        Poll::Ready(Some(sse::Event::default().event(view.kind).json_data(view)))
+    }
+}
