@@ -12,22 +12,30 @@
 
 #![forbid(unsafe_code)]
 
+mod balance;
 mod bans;
 mod bucket;
+mod cost;
+mod flow;
 mod identity;
 mod json;
 mod networks;
 mod per_address;
 mod probes;
+mod share;
 mod slots;
 mod throttle;
 
+pub use balance::{Balance, DECAY, Factors, MAX_BALANCE, Overflow, Priority, Usage};
 pub use bans::{Ban, BanError, Bans, MAX_BANS, MAX_REASON};
 pub use bucket::Bucket;
+pub use cost::{CostError, Costs, Group, Kind, Price};
+pub use flow::{Admit, BUFFER_MS, Flow};
 pub use identity::{Host, Keying, Keys, PriorityId, PrioritySet};
 pub use json::JsonError;
 pub use networks::Networks;
 pub use per_address::Admission;
 pub use probes::{ProbeLimits, Probes, TooOften};
+pub use share::{Grant, Report, Shares};
 pub use slots::{NoSlot, Slots};
 pub use throttle::{Limit, Scope, Shared, Throttle};
