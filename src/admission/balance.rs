@@ -174,13 +174,13 @@ impl Balance {
         Priority(0.0 - self.negative(now))
     }
 
-    /// Its priority after `bias` of being connected with this capacity, asking for nothing: what a newcomer is compared by, so that it does not
-    /// replace somebody to be replaced itself a moment later.
+    /// Its priority as if it had been connected for `bias` already, with this capacity and asking for nothing: what a newcomer is compared by,
+    /// so that it does not replace somebody to be replaced itself a moment later. Nothing is forgotten in that time, or a large debt
+    /// would shrink faster than it grows.
     pub fn estimate(&self, now: UnixTime, bias: Duration, capacity: u32, factors: &Factors) -> Priority {
         let mut later = *self;
-        let then = now.saturating_add(bias.as_secs());
-        later.tick(then, Usage { connected: bias, capacity, cost: 0 }, factors);
-        later.priority(then, capacity)
+        later.tick(now, Usage { connected: bias, capacity, cost: 0 }, factors);
+        later.priority(now, capacity)
     }
 
     fn charge(&mut self, now: UnixTime, price: f64, time: f64) -> bool {
