@@ -6,28 +6,50 @@
 //! ```text
 //!   at accept        bans, per_address, probes, slots        on the shard
 //!   a request        cost, flow, throttle (bucket)           on the shard
+//!   no session slot  evict (top)                             on the shard
 //!   parts of it all  share                                   on the hub
-//!   who is known     identity (networks), json
+//!   who is in        capacity, house (heap, worth)           on the hub
+//!   who has paid     ledger, balance                         on the hub
+//!   who is known     identity (networks), json               on both
 //! ```
 
 #![forbid(unsafe_code)]
 
+mod balance;
 mod bans;
 mod bucket;
+mod capacity;
+mod cost;
+mod evict;
+mod flow;
+mod heap;
+mod house;
 mod identity;
 mod json;
+mod ledger;
 mod networks;
 mod per_address;
 mod probes;
+mod share;
 mod slots;
 mod throttle;
+mod top;
+mod worth;
 
+pub use balance::{Balance, DECAY, Factors, MAX_BALANCE, Overflow, Priority, Usage};
 pub use bans::{Ban, BanError, Bans, MAX_BANS, MAX_REASON};
 pub use bucket::Bucket;
+pub use capacity::{CapacityLimits, Change, NOTICE, Outcome, TotalCapacity};
+pub use cost::{CostError, Costs, Group, Kind, Price};
+pub use evict::Evict;
+pub use flow::{Admit, BUFFER_MS, Flow};
+pub use house::{CONNECTED_BIAS, House, HouseFull, Newcomer, Seat, Sitter};
 pub use identity::{Host, Keying, Keys, PriorityId, PrioritySet};
 pub use json::JsonError;
+pub use ledger::{Account, Ledger, LedgerError, MAX_ACCOUNTS, RECENT};
 pub use networks::Networks;
 pub use per_address::Admission;
 pub use probes::{ProbeLimits, Probes, TooOften};
+pub use share::{Grant, Report, Shares};
 pub use slots::{NoSlot, Slots};
 pub use throttle::{Limit, Scope, Shared, Throttle};
