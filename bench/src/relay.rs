@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use breakwater::admission::ProbeLimits;
+use breakwater::admission::{Costs, ProbeLimits};
 use breakwater::base::limits::{BUFFER_BUDGET, TX_INTERVAL};
 use breakwater::base::sizes::sweep_per_turn;
 use breakwater::base::{Nonces, ShardId};
@@ -137,6 +137,7 @@ impl Relay {
             secret: [7; 32],
             services: vec![Service::open(b"/breakwater:bench/")],
             probe_limits: ProbeLimits::none(),
+            costs: Costs::default(),
             tx_interval: TX_INTERVAL,
             buffer_budget: BUFFER_BUDGET,
             sweep: sweep_per_turn(on_core),

@@ -1,14 +1,19 @@
 //! What is kept of a client for those who run the relay: who it is to us, what it has taken, what it may take.
 
+use crate::admission::Flow;
 use crate::base::{Class, Instant, ServiceId, Tags};
 
 /// The account of a client. Kept for every one, so its size counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Account {
     /// Bytes from it, as they came.
     pub bytes_in: u64,
     /// Bytes to it, as they went.
     pub bytes_out: u64,
+    /// What it may still ask for.
+    pub flow: Flow,
+    /// Cost units served: headers, blocks, filters, the rest.
+    pub costs: [u32; 4],
     /// Its name: the number that [`Agents`] gave it.
     pub agent: u16,
     /// Its tags.
@@ -23,9 +28,25 @@ pub struct Account {
     pub class: Class,
 }
 
-const _: () = assert!(size_of::<Account>() <= 32, "kept for every client");
+const _: () = assert!(size_of::<Account>() <= 64, "kept for every client");
 
 impl Account {
+    /// Of a client that has come by a service, with its capacity in cost units per second; u32::MAX for no limit.
+    pub fn new(now: Instant, service: ServiceId, capacity: u32) -> Account {
+        Account {
+            bytes_in: 0,
+            bytes_out: 0,
+            flow: Flow::new(now, capacity),
+            costs: [0; 4],
+            agent: 0,
+            tags: Tags::default(),
+            ping_at: 0,
+            round_trip: 0,
+            service,
+            class: Class::Probe,
+        }
+    }
+
     /// A ping is sent.
     pub fn pinged(&mut self, now: Instant) {
         self.ping_at = millis(now);
@@ -53,7 +74,7 @@ mod tests {
 
     #[test]
     fn round_trips_are_measured_over_the_wrap() {
-        let mut account = Account::default();
+        let mut account = Account::new(Instant(0), ServiceId(0), 1);
         assert_eq!(account.round_trip(), None);
         for (sent, came, secs, took) in [(0, 0, 0, 1), (65_530, 65_550, 0, 20), (1_000, 62_000, 61, u16::MAX)]
         {

@@ -63,6 +63,8 @@ bitflags::bitflags! {
         const HELD_DOWN = 1 << 22;
         /// Its turn has come to be sent a piece that it has waited for.
         const GRANTED = 1 << 23;
+        /// The operator has paused it: it is `HELD` until the pause is over.
+        const PAUSED = 1 << 25;
         /// It has a throttle of its own.
         const THROTTLED = 1 << 24;
     }
@@ -136,7 +138,8 @@ pub struct Client<A> {
     pub active: Option<Box<A>>,
 }
 
-const _: () = assert!(size_of::<Client<u64>>() <= 128, "an idle client is two cache lines, keys apart");
+const _: () =
+    assert!(size_of::<Client<u64>>() <= 160, "an idle client is two and a half cache lines, keys apart");
 
 /// What is due for a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,6 +159,7 @@ impl<A> Client<A> {
         conn: Conn,
         peer: SocketAddr,
         channel: Channel,
+        account: Account,
         (blocks, txs): (u32, u32),
     ) -> Client<A> {
         let now = now.secs();
@@ -173,7 +177,7 @@ impl<A> Client<A> {
             continue_at: 0,
             ping_nonce: 0,
             fee_filter: 0,
-            account: Account::default(),
+            account,
             channel,
             active: None,
         }
@@ -232,9 +236,17 @@ fn whole_seconds(span: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ServiceId;
 
     fn client() -> Client<u64> {
-        Client::new(Instant(0), Conn(1), "192.0.2.1:8333".parse().unwrap(), Channel::Plain, (0, 0))
+        Client::new(
+            Instant(0),
+            Conn(1),
+            "192.0.2.1:8333".parse().unwrap(),
+            Channel::Plain,
+            Account::new(Instant(0), ServiceId(0), 1),
+            (0, 0),
+        )
     }
 
     fn at(secs: u64) -> Instant {

@@ -11,6 +11,7 @@ use toml::{Table, Value};
 
 use super::encryption::TlsConfig;
 use super::services::{ProbeConfig, ServiceConfig};
+use crate::admission::Costs;
 use crate::base::limits::{FILE_CHUNK, MAX_MESSAGE, MAX_SHARDS, MAX_USER_AGENT};
 use crate::hub::NodeAddr;
 use crate::hub::store::Keep;
@@ -91,6 +92,10 @@ pub struct Config {
     pub probe_slots: u32,
     /// How long and how often somebody may be a probe.
     pub probes: ProbeConfig,
+    /// Cost units per second of a client that has no capacity of its own; 0 for no limit.
+    pub free_capacity: u32,
+    /// What requests cost.
+    pub costs: Costs,
     /// Connections per address and shard; 0 for no limit.
     pub max_per_address: u32,
     /// How long transaction announcements are gathered.
@@ -162,6 +167,8 @@ impl Config {
             session_slots: keys.integer("session_slots", 0, 1 << 23)? as u32,
             probe_slots: keys.integer("probe_slots", 0, 1 << 23)? as u32,
             probes: keys.probes()?,
+            free_capacity: keys.integer("free_capacity", 0, u64::from(u32::MAX - 1))? as u32,
+            costs: keys.costs("costs")?,
             max_per_address: keys.integer("max_per_address", 0, u64::from(u32::MAX))? as u32,
             tx_interval: Duration::from_millis(keys.integer("tx_interval_ms", 0, 60_000)?),
             mempool_bytes: keys.integer("mempool_mb", 1, 1 << 20)? as usize * 1_000_000,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use toml::{Table, Value};
 
 use super::config::{Config, ConfigError, Keys, one_line};
-use crate::admission::ProbeLimits;
+use crate::admission::{Costs, ProbeLimits};
 use crate::base::ServiceId;
 use crate::base::limits::MAX_USER_AGENT;
 use crate::shard::{Listener, ListenerKind, Service};
@@ -82,6 +82,7 @@ impl Config {
             without: service.without,
             sessions,
             probes,
+            capacity: if self.free_capacity == 0 { u32::MAX } else { self.free_capacity },
             probe_time: self.probes.time,
         }
         .share(self.shards as u32)
@@ -110,6 +111,16 @@ impl Keys<'_> {
                 burst: self.integer("probe_burst", 1, 1 << 20)? as u32,
                 ..ProbeLimits::default()
             },
+        })
+    }
+
+    pub(super) fn costs(&self, key: &'static str) -> Result<Costs, ConfigError> {
+        let table = self.0.get(key).and_then(Value::as_table);
+        let table = table.ok_or_else(|| self.error(key, "a table of prices"))?;
+        Costs::from_toml(table).map_err(|error| ConfigError::Value {
+            key,
+            value: format!("{} = {}", error.key, one_line(&error.value)),
+            expected: error.expected,
         })
     }
 

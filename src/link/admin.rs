@@ -84,6 +84,8 @@ pub enum Action {
         /// From the client.
         up: Limit,
     },
+    /// Its capacity, cost units per second; u32::MAX for no limit.
+    Capacity(u32),
     /// Tags are given and taken.
     Tag {
         /// Given.

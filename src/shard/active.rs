@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::budget::Charge;
 use crate::base::{End, Instant};
 use crate::link::{Extent, WantId};
 use crate::wire::{Hash, Inv};
@@ -49,6 +50,8 @@ pub(super) struct Active {
     pub(super) extents: Box<[Extent]>,
     pub(super) extent: usize,
     pub(super) offset: u32,
+    /// What the request being served has taken from the client's flow control.
+    pub(super) charge: Option<Charge>,
     /// Bytes counted as held for it: answers of the hub, entries of a getdata.
     pub(super) held: usize,
     /// Bytes asked for by the read of a chunk.
@@ -94,5 +97,6 @@ impl Active {
         (self.extent, self.offset) = (0, 0);
         self.reading = false;
         self.closing = None;
+        self.charge = None;
     }
 }

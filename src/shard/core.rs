@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use super::LONGEST_SLEEP;
 use super::active::Active;
 use super::agents::Agents;
+use super::budget::Charge;
 use super::counters::Counters;
 use super::desk::Job;
 use super::door::{Door, Listener, Service};
@@ -19,7 +20,7 @@ use super::pool::{Pool, Shelf};
 use super::shake::{HandshakeLimits, HandshakesInProgress, Shaking};
 use super::table::Table;
 use super::wheel::Wheel;
-use crate::admission::{Bans, ProbeLimits, Shared, Throttle};
+use crate::admission::{Bans, Costs, ProbeLimits, Shared, Throttle};
 use crate::base::end::Side;
 use crate::base::limits::{HEARD_TX, LEAVE_GROUP_MARGIN, MAX_HANDSHAKES, SEEN_TX};
 use crate::base::{ClientId, End, Instant, Nonces, ShardId, UnixTime};
@@ -32,7 +33,7 @@ use crate::wire::{Inv, Magic, Services};
 
 pub(super) type Client = client::Client<Active>;
 
-const _: () = assert!(size_of::<Client>() <= 128);
+const _: () = assert!(size_of::<Client>() <= 160);
 
 /// Boxes of active clients kept for the next ones, at most.
 const KEPT_ACTIVE: usize = 1_024;
@@ -68,6 +69,8 @@ pub struct ShardConfig {
     pub services: Vec<Service>,
     /// How often an identity may come as a probe: this shard's part.
     pub probe_limits: ProbeLimits,
+    /// What requests cost.
+    pub costs: Costs,
     /// Whether BIP324 is taken on plain listeners.
     pub v2: bool,
     /// Certificates and tickets, when a listener speaks TLS.
@@ -117,6 +120,8 @@ pub struct Core {
     /// The operator's questions, the one being worked on first.
     pub(super) jobs: VecDeque<Job>,
     pub(super) holds: Holds,
+    /// What the message being handled has taken from its client's flow control.
+    pub(super) charge: Option<Charge>,
     /// Throttles of single clients.
     pub(super) throttles: HashMap<ClientId, Throttle>,
     /// Our part of those that many share.
@@ -200,6 +205,7 @@ impl Core {
             agents: Agents::new(),
             jobs: VecDeque::new(),
             holds: Holds::default(),
+            charge: None,
             throttles: HashMap::new(),
             shared: Shared::default(),
             tls_clients: 0,

@@ -39,6 +39,10 @@ counters! {
     accept_failed;
     /// Times the shard left the listening group because its table was full.
     left_group;
+    /// Cost units served.
+    cost;
+    /// Requests that waited because their client was over its capacity.
+    over_capacity;
     /// Probes that became sessions.
     promoted;
     /// Handshakes completed.

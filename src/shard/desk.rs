@@ -117,6 +117,7 @@ impl Core {
             Action::End(end) => self.end(id, *end),
             Action::Pause(time) => self.pause(id, *time),
             Action::Throttle { down, up } => self.set_throttle(id, *down, *up),
+            Action::Capacity(capacity) => self.set_capacity(id, *capacity),
             Action::Tag { add, remove } => {
                 if let Some(client) = self.clients.get_mut(id) {
                     let tags = &mut client.account.tags;
@@ -178,9 +179,9 @@ impl Core {
                 .get(&id)
                 .and_then(|throttle| throttle.down.map(|bucket| bucket.rate())),
             throttle_up: self.throttles.get(&id).and_then(|throttle| throttle.up.map(|bucket| bucket.rate())),
-            capacity: 0,
-            buffer: 0,
-            costs: [0; 4],
+            capacity: u64::from(account.flow.capacity()),
+            buffer: account.flow.buffer(now),
+            costs: account.costs.map(u64::from),
         })
     }
 }

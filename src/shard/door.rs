@@ -16,7 +16,7 @@ use super::core::{Client, Core, ListenerKind};
 use crate::admission::{Admission, Keying, NoSlot, ProbeLimits, Probes, Slots};
 use crate::base::limits::TRANSPORT_TIMEOUT;
 use crate::base::{Class, ClientId, Conn, End, ServiceId};
-use crate::client::{Effect, Flags};
+use crate::client::{Account, Effect, Flags};
 use crate::io::{ListenerId, Op};
 use crate::transport::Channel;
 use crate::wire::Services;
@@ -55,6 +55,8 @@ pub struct Service {
     pub sessions: u32,
     /// Probe slots.
     pub probes: u32,
+    /// Capacity of its clients, cost units per second; u32::MAX for no limit.
+    pub capacity: u32,
     /// How long somebody may stay a probe; none for ever.
     pub probe_time: Option<Duration>,
 }
@@ -68,6 +70,7 @@ impl Service {
             without: Services::empty(),
             sessions: u32::MAX,
             probes: u32::MAX,
+            capacity: u32::MAX,
             probe_time: None,
         }
     }
@@ -131,8 +134,9 @@ impl Core {
             ListenerKind::Plain => Channel::Plain,
         };
         let cursors = (self.blocks.head(), self.txs.sealed());
-        let mut client = Client::new(self.now, conn, peer, channel, cursors);
-        client.account.service = at.service;
+        let capacity = self.door.rules(at.service).map_or(1, |rules| rules.capacity);
+        let account = Account::new(self.now, at.service, capacity);
+        let client = Client::new(self.now, conn, peer, channel, account, cursors);
         let Some(id) = self.clients.insert(client) else {
             self.door.per_address.left(peer);
             if let Some(slots) = self.door.slots(at.service) {

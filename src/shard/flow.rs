@@ -49,7 +49,10 @@ impl Core {
     pub(super) fn take_plain(&mut self, id: ClientId, bytes: &[u8]) -> Result<(), End> {
         let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
         let held = client.active.as_ref().is_some_and(|a| a.is_busy() || !a.input.is_empty());
-        if held || client.flags.intersects(Flags::SENDING | Flags::HELD_DOWN) || self.is_congested() {
+        if held
+            || client.flags.intersects(Flags::SENDING | Flags::HELD | Flags::HELD_DOWN)
+            || self.is_congested()
+        {
             return self.keep_input(id, bytes);
         }
         if !self.grant(id, 1) {
@@ -94,7 +97,7 @@ impl Core {
         let (name, without) = rules.unwrap_or_default();
         let greeting = self.greeting(&name, without);
         let now = self.now.secs();
-        let mut used = 0;
+        let (mut used, mut before) = (0, out.len());
         loop {
             let rest = bytes.get(used..).unwrap_or(&[]);
             let Some(client) = self.clients.get_mut(id) else { return Ok(bytes.len()) };
@@ -112,8 +115,17 @@ impl Core {
                     used += length;
                 }
                 Step::Message { command, payload, used: length } => {
+                    let message = parse(&command, payload);
+                    // What has to wait is not read: it stays in the input.
+                    if let Ok(message) = &message
+                        && !self.afford(id, message)
+                    {
+                        return Ok(used);
+                    }
                     self.counters.messages_in += 1;
-                    let effect = handle(client, parse(&command, payload), &greeting, out)?;
+                    before = out.len();
+                    let Some(client) = self.clients.get_mut(id) else { return Ok(bytes.len()) };
+                    let effect = handle(client, message, &greeting, out)?;
                     self.admit(id, &effect, out)?;
                     self.perform(id, effect, out)?;
                     used += length;
@@ -121,6 +133,7 @@ impl Core {
             }
             let busy =
                 self.clients.get_mut(id).is_some_and(|c| c.active.as_ref().is_some_and(|a| a.is_busy()));
+            self.handled(id, out.len() - before);
             if busy || out.len() >= REPLY_SOFT_LIMIT || self.is_congested() {
                 return Ok(used);
             }
@@ -225,6 +238,7 @@ impl Core {
     /// The next step of a request or of the input. True when there may be another at once.
     fn serve(&mut self, id: ClientId) -> Result<bool, End> {
         let congested = self.is_congested();
+        let held = self.clients.get_mut(id).is_some_and(|client| client.is(Flags::HELD));
         let Some(active) = self.clients.get_mut(id).and_then(|c| c.active.as_mut()) else { return Ok(false) };
         if active.ready.is_some() {
             self.send_ready(id);
@@ -244,6 +258,9 @@ impl Core {
         }
         if congested {
             self.queue(id);
+            return Ok(false);
+        }
+        if held && !more_entries {
             return Ok(false);
         }
         if !self.grant(id, 1) {
@@ -446,6 +463,10 @@ impl Core {
         if let Some(active) = client.active.as_mut().filter(|a| a.held > 0 && !a.is_busy()) {
             self.pool.release(std::mem::take(&mut active.held));
         }
+        if client.active.as_ref().is_some_and(|active| active.charge.is_some()) {
+            self.served(id);
+        }
+        let Some(client) = self.clients.get_mut(id) else { return };
         if client.active.as_ref().is_some_and(|a| a.is_idle())
             && let Some(active) = client.active.take()
         {

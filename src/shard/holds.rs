@@ -92,12 +92,15 @@ impl Core {
             let Some((id, way)) = self.holds.pop(self.now) else { return };
             let Some(client) = self.clients.get_mut(id) else { continue };
             client.flags.remove(way.flag());
+            if way == Way::Up {
+                client.flags.remove(Flags::PAUSED);
+            }
             client.flags.set(Flags::GRANTED, way == Way::Down);
             self.flow(id);
         }
     }
 
-    fn hold(&mut self, id: ClientId, way: Way, until: Instant) {
+    pub(super) fn hold(&mut self, id: ClientId, way: Way, until: Instant) {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.flags |= way.flag();
         self.holds.add(id, way, until);
@@ -105,12 +108,21 @@ impl Core {
 
     /// The operator's pause.
     pub(super) fn pause(&mut self, id: ClientId, time: Duration) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.flags.set(Flags::PAUSED, time > Duration::ZERO);
         if time > Duration::ZERO {
-            return self.hold(id, Way::Up, self.now + time);
+            self.hold(id, Way::Up, self.now + time);
+        } else {
+            self.read_again(id);
         }
-        self.holds.remove(id, Way::Up);
-        if let Some(client) = self.clients.get_mut(id) {
+    }
+
+    /// Looks anew at whether a client has to wait: its limits have changed. A pause of the operator's stays.
+    pub(super) fn read_again(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if client.is(Flags::HELD) && !client.is(Flags::PAUSED) {
             client.flags.remove(Flags::HELD);
+            self.holds.remove(id, Way::Up);
         }
         self.flow(id);
     }
@@ -138,11 +150,9 @@ impl Core {
             self.throttles.remove(&id);
         }
         // What was waited for under the old rate is counted anew; the debt is the bucket's.
-        for way in [Way::Up, Way::Down] {
-            self.holds.remove(id, way);
-        }
-        client.flags.remove(Flags::HELD | Flags::HELD_DOWN);
-        self.flow(id);
+        client.flags.remove(Flags::HELD_DOWN);
+        self.holds.remove(id, Way::Down);
+        self.read_again(id);
     }
 
     /// Bytes of a piece that the client may be sent, when it has so many to get.

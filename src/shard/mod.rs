@@ -23,6 +23,7 @@
 mod active;
 mod agents;
 mod announce;
+mod budget;
 mod chain;
 pub mod core;
 pub mod counters;

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use breakwater::admission::ProbeLimits;
+use breakwater::admission::{Costs, ProbeLimits};
 use breakwater::base::{End, Fault, Nonces, ShardId};
 use breakwater::feed::{BlockNews, ChainView, FilterRecord, Record, TxNews};
 use breakwater::hub::compact;
@@ -66,6 +66,7 @@ pub fn config() -> ShardConfig {
         secret: [7; 32],
         services: vec![Service::open(b"/breakwater:test/")],
         probe_limits: ProbeLimits::none(),
+        costs: Costs::default(),
         tx_interval: secs(1),
         buffer_budget: 64 << 20,
         nonces: Nonces::new(0xdead_beef_0000_0000),

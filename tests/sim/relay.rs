@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use breakwater::admission::ProbeLimits;
+use breakwater::admission::{Costs, ProbeLimits};
 use breakwater::base::limits::NODE_V2_TIMEOUT;
 use breakwater::base::{End, Instant, Nonces, ShardId, UnixTime};
 
@@ -198,6 +198,7 @@ impl Relay {
             secret,
             services: vec![Service::open(b"/breakwater:sim/")],
             probe_limits: ProbeLimits::none(),
+            costs: Costs::default(),
             tx_interval: Duration::from_millis(100),
             buffer_budget: self.setup.buffer_budget,
             nonces,

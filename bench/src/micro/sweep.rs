@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use breakwater::admission::ProbeLimits;
+use breakwater::admission::{Costs, ProbeLimits};
 use breakwater::base::limits::{BUFFER_BUDGET, SWEEP_PER_TURN, TX_INTERVAL};
 use breakwater::base::{ClientId, Conn, Nonces, ShardId};
 use breakwater::feed::blocks::inv_message;
@@ -78,6 +78,7 @@ impl Scene {
             secret: [7; 32],
             services: vec![Service::open(b"/breakwater:bench/")],
             probe_limits: ProbeLimits::none(),
+            costs: Costs::default(),
             tx_interval: TX_INTERVAL,
             buffer_budget: BUFFER_BUDGET,
             sweep: SWEEP_PER_TURN,
