@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ctl;
 mod demo;
 mod doctor;
 mod host;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use toml::{Table, Value};
 
 use crate::control::config::{Config, DEFAULT, one_line};
@@ -48,8 +49,15 @@ enum Command {
     /// Changes nothing. Status 0: the host carries them. Status 1: it does not. Status 2: bad usage or configuration.
     /// kernel-tuning/README.md describes each setting and the JSON.
     Doctor(doctor::DoctorArgs),
+    /// See and change a running relay, by its admin interface.
+    Ctl(Box<ctl::CtlArgs>),
     /// List every metric with its labels and meaning.
     Metrics,
+    /// Print a shell's completions: add them to it as its manual says.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -162,6 +170,13 @@ pub fn main() -> ExitCode {
             Ok(false) => return ExitCode::from(1),
             Err(failure) => Err(failure),
         },
+        Command::Ctl(args) => ctl::ctl(*args),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "breakwater", &mut text);
+            print!("{}", String::from_utf8_lossy(&text));
+            Ok(())
+        }
         Command::Metrics => {
             for (name, labels, text) in metrics::documented() {
                 println!("{name} {{{labels}}}\n    {text}");
@@ -293,7 +308,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 }

@@ -67,6 +67,11 @@ pub fn documented() -> Vec<(String, &'static str, String)> {
         "",
         "Announcements dropped because a shard was too far behind.".into(),
     ));
+    list.push((
+        "breakwater_admin_events_lagged_total".into(),
+        "",
+        "Watchers of the admin interface's events dropped because they were slow.".into(),
+    ));
     list.extend(HUB_GAUGES.map(|(name, text)| (format!("breakwater_hub_{name}"), "", text.to_string())));
     list
 }
