@@ -5,6 +5,10 @@
 
 #[path = "admin/calls.rs"]
 mod calls;
+#[path = "admin/ctl.rs"]
+mod ctl;
+#[path = "admin/described.rs"]
+mod described;
 #[path = "admin/doors.rs"]
 mod doors;
 #[path = "admin/http.rs"]

@@ -174,8 +174,7 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "breakwater", &mut text);
-            print!("{}", String::from_utf8_lossy(&text));
-            Ok(())
+            ctl::print(&String::from_utf8_lossy(&text))
         }
         Command::Metrics => {
             for (name, labels, text) in metrics::documented() {

@@ -42,9 +42,9 @@ fn token(path: &Path) -> Result<Token, ConfigError> {
 impl Keys<'_> {
     /// `network_dir`: where the socket is by default.
     pub(super) fn admin(&self, network_dir: &Path) -> Result<AdminConfig, ConfigError> {
-        let socket = match self.string("admin_socket", "a path, \"default\", or empty")?.as_str() {
-            "" => None,
-            "default" => Some(network_dir.join("admin.sock")),
+        let socket = match self.string("admin_socket", "a path, \"off\", or empty")?.as_str() {
+            "off" => None,
+            "" => Some(network_dir.join("admin.sock")),
             path => Some(PathBuf::from(path)),
         };
         let address = self.optional_address("admin")?;
@@ -79,7 +79,7 @@ mod tests {
         let other = "data_dir = \"/x\"\nnetwork = \"regtest\"";
         assert_eq!(socket(other), Some("/x/regtest/admin.sock".into()));
         assert_eq!(socket("admin_socket = \"/run/b.sock\""), Some("/run/b.sock".into()));
-        assert_eq!(socket("admin_socket = \"\""), None);
+        assert_eq!(socket("admin_socket = \"off\""), None);
         assert_eq!(load("").unwrap().address, None);
     }
 
@@ -98,10 +98,7 @@ mod tests {
                 "admin_token_file = \"/t\"",
                 "configuration key `admin_token_file` is \"/t\", expected empty, since `admin` is",
             ),
-            (
-                "admin_socket = 3",
-                "configuration key `admin_socket` is 3, expected a path, \"default\", or empty",
-            ),
+            ("admin_socket = 3", "configuration key `admin_socket` is 3, expected a path, \"off\", or empty"),
         ] {
             assert_eq!(load(text).unwrap_err(), want);
         }

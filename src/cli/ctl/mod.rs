@@ -37,9 +37,10 @@ pub(super) struct CtlArgs {
 
 /// Where the relay's admin interface is.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "The relay's admin interface")]
 pub(super) struct PlaceArgs {
     /// Its Unix socket [default: /var/lib/breakwater/NETWORK/admin.sock].
-    #[arg(long, value_name = "PATH", global = true, conflicts_with = "url")]
+    #[arg(long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
     /// The chain in the default path of the socket.
     #[arg(long, value_name = "NAME", global = true, default_value = "mainnet")]
@@ -62,7 +63,9 @@ impl PlaceArgs {
         });
         let token = token.transpose()?;
         match (&self.url, &self.socket) {
-            (Some(url), _) => Endpoint::tcp(url, token).map_err(Failure::Usage),
+            // Before and behind the call: clap sees no conflict there.
+            (Some(_), Some(_)) => Err(Failure::Usage("--socket and --url: expected one of them".into())),
+            (Some(url), None) => Endpoint::tcp(url, token).map_err(Failure::Usage),
             (None, Some(path)) => Ok(Endpoint::Unix(path.clone())),
             (None, None) => {
                 Ok(Endpoint::Unix(PathBuf::from(format!("/var/lib/breakwater/{}/admin.sock", self.chain))))
@@ -129,7 +132,7 @@ async fn follow(client: &Client, path: &str, json: bool) -> Result<(), Failure> 
 }
 
 /// A text on standard output. Whoever read it (`ctl clients | head`) may have seen enough.
-fn print(text: &str) -> Result<(), Failure> {
+pub(super) fn print(text: &str) -> Result<(), Failure> {
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     let mut out = std::io::stdout();
     match out.write_all(format!("{text}{end}").as_bytes()).and_then(|()| out.flush()) {
