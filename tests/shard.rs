@@ -6,6 +6,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may panic; that is how it fails.
 
+#[path = "shard/desk.rs"]
+mod desk;
+#[path = "shard/door.rs"]
+mod door;
 #[path = "shard/end.rs"]
 mod end;
 #[path = "shard/filters.rs"]
@@ -438,8 +442,8 @@ fn a_transaction_reaches_the_hub_once() {
 fn memory_per_client() {
     let text = client_sizes().map(|(what, bytes)| format!("{what}: {bytes}")).join("\n");
     insta::assert_snapshot!(text, @r"
-    client: 96
-    table slot: 104
+    client: 128
+    table slot: 136
     timer entry: 8
     only while active: 296
     ");

@@ -5,13 +5,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use breakwater::admission::ProbeLimits;
 use breakwater::base::limits::{BUFFER_BUDGET, TX_INTERVAL};
 use breakwater::base::sizes::sweep_per_turn;
 use breakwater::base::{Nonces, ShardId};
 use breakwater::link::{self, Answer, Doorbell, Extent, HubEnd, Policy, ToHub, ToShard, Want};
 use breakwater::ring::{self, Ring, RingConfig};
 use breakwater::shard::counters::Counters;
-use breakwater::shard::{HandshakeLimits, ListenerKind, Shard, ShardConfig};
+use breakwater::shard::{HandshakeLimits, ListenerKind, Service, Shard, ShardConfig};
 use breakwater::transport::tls;
 use breakwater::wire::Services;
 use bytes::Bytes;
@@ -127,12 +128,15 @@ impl Relay {
             magic: MAGIC,
             max_clients,
             max_per_address: 0,
-            listeners: vec![if speaks.tls.is_some() { ListenerKind::Tls } else { ListenerKind::Plain }],
+            listeners: vec![
+                if speaks.tls.is_some() { ListenerKind::Tls } else { ListenerKind::Plain }.into(),
+            ],
             v2: speaks.v2,
             tls: speaks.tls,
             handshakes: HandshakeLimits::free(1_024),
             secret: [7; 32],
-            user_agent: Bytes::from_static(b"/breakwater:bench/"),
+            services: vec![Service::open(b"/breakwater:bench/")],
+            probe_limits: ProbeLimits::none(),
             tx_interval: TX_INTERVAL,
             buffer_budget: BUFFER_BUDGET,
             sweep: sweep_per_turn(on_core),

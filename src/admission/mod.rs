@@ -1,92 +1,55 @@
-//! Who gets in. So far limits only: room in the table, connections per address, handshakes in progress.
-//! Slots, capacity and throttles have a room of their own design in `../shared/design/capacity.md`.
+//! Who gets in, how much it may use, and what it pays for it. Semantics: `../shared/design/capacity.md`.
+//!
+//! Pure logic: time and seeds are arguments, decisions are values. Nothing here knows of shards, sockets or files; what shards
+//! share is handed out by the hub in parts, so nothing is locked.
+//!
+//! ```text
+//!   at accept        bans, per_address, probes, slots        on the shard
+//!   a request        cost, flow, throttle (bucket)           on the shard
+//!   no session slot  evict (top)                             on the shard
+//!   parts of it all  share                                   on the hub
+//!   who is in        capacity, house (heap, worth)           on the hub
+//!   who has paid     ledger, balance                         on the hub
+//!   who is known     identity (networks), json               on both
+//! ```
 
 #![forbid(unsafe_code)]
 
+mod balance;
+mod bans;
 mod bucket;
+mod capacity;
+mod cost;
+mod evict;
+mod flow;
+mod heap;
+mod house;
+mod identity;
+mod json;
+mod ledger;
+mod networks;
+mod per_address;
+mod probes;
+mod share;
+mod slots;
 mod throttle;
+mod top;
+mod worth;
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-
+pub use balance::{Balance, DECAY, Factors, MAX_BALANCE, Overflow, Priority, Usage};
+pub use bans::{Ban, BanError, Bans, MAX_BANS, MAX_REASON};
 pub use bucket::Bucket;
+pub use capacity::{CapacityLimits, Change, NOTICE, Outcome, TotalCapacity};
+pub use cost::{CostError, Costs, Group, Kind, Price};
+pub use evict::Evict;
+pub use flow::{Admit, BUFFER_MS, Flow};
+pub use house::{CONNECTED_BIAS, House, HouseFull, Newcomer, Seat, Sitter};
+pub use identity::{Host, Keying, Keys, PriorityId, PrioritySet};
+pub use json::JsonError;
+pub use ledger::{Account, Ledger, LedgerError, MAX_ACCOUNTS, RECENT};
+pub use networks::Networks;
+pub use per_address::Admission;
+pub use probes::{ProbeLimits, Probes, TooOften};
+pub use share::{Grant, Report, Shares};
+pub use slots::{NoSlot, Slots};
 pub use throttle::{Limit, Scope, Shared, Throttle};
-
-use crate::base::End;
-
-/// A shard's limits on who may connect.
-#[derive(Debug)]
-pub struct Admission {
-    /// Connections per IPv4 address or IPv6 /64; 0 for no limit, which keeps no state per address.
-    max_per_address: u32,
-    connected: HashMap<u64, u32>,
-}
-
-impl Admission {
-    /// With at most this many connections per IPv4 address or IPv6 /64 on this shard; 0 for no limit.
-    pub fn new(max_per_address: u32) -> Admission {
-        Admission { max_per_address, connected: HashMap::new() }
-    }
-
-    /// Decides before anything is answered. On `Ok` the connection counts until [`Admission::left`].
-    pub fn enter(&mut self, peer: SocketAddr) -> Result<(), End> {
-        if self.max_per_address == 0 {
-            return Ok(());
-        }
-        let count = self.connected.entry(identity(peer.ip())).or_insert(0);
-        if *count >= self.max_per_address {
-            return Err(End::PerAddress);
-        }
-        *count += 1;
-        Ok(())
-    }
-
-    /// A connection that had entered is gone.
-    pub fn left(&mut self, peer: SocketAddr) {
-        if self.max_per_address == 0 {
-            return;
-        }
-        let key = identity(peer.ip());
-        if let Some(count) = self.connected.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                self.connected.remove(&key);
-            }
-        }
-    }
-}
-
-/// An IPv4 address, or the /64 of an IPv6 address: what one host commonly owns.
-fn identity(ip: IpAddr) -> u64 {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => u64::from(u32::from(ip)),
-        IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_has_its_share_and_gets_it_back() {
-        let mut admission = Admission::new(2);
-        let a: SocketAddr = "192.0.2.1:1".parse().unwrap();
-        let b: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
-        let b2: SocketAddr = "[2001:db8::2]:1".parse().unwrap();
-        assert_eq!(
-            [admission.enter(a), admission.enter(a), admission.enter(a)],
-            [Ok(()), Ok(()), Err(End::PerAddress)]
-        );
-        assert_eq!(
-            [admission.enter(b), admission.enter(b2), admission.enter(b)],
-            [Ok(()), Ok(()), Err(End::PerAddress)]
-        );
-        admission.left(a);
-        assert_eq!(admission.enter(a), Ok(()));
-        for gone in [a, a, b, b2] {
-            admission.left(gone);
-        }
-        assert!(admission.connected.is_empty());
-    }
-}

@@ -98,6 +98,14 @@ ends! {
     Full = "full", Limit;
     /// More connections from the address than `max_per_address`.
     PerAddress = "per_address", Limit;
+    /// No probe slot was free.
+    NoProbeSlot = "no_probe_slot", Limit;
+    /// Its address, or its /24 or /48, has come too often without asking for anything.
+    ProbeTooOften = "probe_too_often", Limit;
+    /// It asked for work and no session slot was free; it was told of other relays, if any are known.
+    NoSession = "no_session", Limit;
+    /// A probe that has asked for nothing for too long.
+    ProbeOver = "probe_over", Time;
     /// More handshakes in progress than the shard allows: the oldest one, a key exchange that is slow, or the newcomer gave way.
     HandshakeEvicted = "handshake_evicted", Limit;
     /// A long message was being gathered while the shard's buffers were used up.

@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
-
 use super::Failure;
 use crate::base::sizes::sweep_per_turn;
-use crate::base::{Nonces, ShardId};
+use crate::base::{Nonces, ServiceId, ShardId};
 use crate::control::Config;
 use crate::link::{self, Doorbell, HubEnd};
 use crate::ring::{self, Ring, RingConfig};
-use crate::shard::{ListenerKind, Shard, ShardConfig};
+use crate::shard::{ListenerKind, Service, Shard, ShardConfig};
 use crate::transport::tls;
 
 /// Shards that run and wait for the hub to open them.
@@ -41,14 +39,16 @@ impl Host {
         tls: Option<Arc<tls::Server>>,
     ) -> Result<Host, Failure> {
         let (mut addresses, mut reserved) = (Vec::new(), Vec::new());
-        for at in config.listen.iter().chain(&config.tls.listen) {
-            let (address, socket) = ring::reserve(*at).map_err(|e| Failure::Other(e.to_string()))?;
+        let mut listeners = Vec::new();
+        for (at, listener) in config.every_listener() {
+            let (address, socket) = ring::reserve(at).map_err(|e| Failure::Other(e.to_string()))?;
             addresses.push(address);
             reserved.push(socket);
+            listeners.push(listener);
         }
-        let kinds: Vec<_> = std::iter::repeat_n(ListenerKind::Plain, config.listen.len())
-            .chain(std::iter::repeat_n(ListenerKind::Tls, config.tls.listen.len()))
-            .collect();
+        let services = config.every_service();
+        let rules = |(number, service)| config.rules(ServiceId(number as u8), service);
+        let services: Vec<Service> = services.iter().enumerate().map(rules).collect();
         let other = |error: std::io::Error| Failure::Other(format!("no doorbell: {error}"));
         let bell = Doorbell::new().map_err(other)?;
         let cores = core_affinity::get_core_ids().unwrap_or_default();
@@ -70,12 +70,13 @@ impl Host {
                 magic: config.magic(),
                 max_clients: config.clients_per_shard(),
                 max_per_address: config.max_per_address,
-                listeners: kinds.clone(),
+                listeners: listeners.clone(),
+                services: services.clone(),
+                probe_limits: config.probes.limits.per_shard(config.shards as u32),
                 v2: config.v2,
                 tls: tls.clone(),
                 handshakes: config.handshakes.share(config.shards as u32),
                 secret: rand::random(),
-                user_agent: Bytes::from(config.user_agent.clone().into_bytes()),
                 tx_interval: config.tx_interval,
                 buffer_budget: config.buffer_bytes,
                 sweep: sweep_per_turn(on_core),
@@ -117,7 +118,11 @@ impl Host {
         for result in started.iter().take(config.shards) {
             result.map_err(Failure::Other)?;
         }
-        let tls_addresses = addresses.split_off(config.listen.len());
+        let of = |kind| {
+            let all = addresses.iter().zip(&listeners);
+            all.filter(|(_, listener)| listener.kind == kind).map(|(at, _)| *at).collect::<Vec<_>>()
+        };
+        let (addresses, tls_addresses) = (of(ListenerKind::Plain), of(ListenerKind::Tls));
         Ok(Host { links, bell, addresses, tls_addresses, threads, _reserved: reserved })
     }
 

@@ -7,12 +7,15 @@ use super::Failure;
 use super::doctor;
 use super::host::Host;
 use super::observe::Log;
+use crate::admission::Bans;
 use crate::base::Nonces;
 use crate::control::config::{Config, network_name};
 use crate::control::encryption::TlsConfig;
 use crate::control::host::Finding;
 use crate::control::{logs, metrics};
-use crate::hub::driver::{self, HubHandle};
+use crate::hub::command::Info;
+use crate::hub::driver::{self, HubHandle, Surroundings};
+use crate::hub::state::StateFolder;
 use crate::hub::store::{FolderDisk, Store, StoreConfig};
 use crate::hub::{Hub, HubConfig, NodeAddr};
 use crate::ring;
@@ -50,7 +53,18 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
             .map_err(|error| Failure::Other(format!("store: {error}")))
     };
     // On an error nobody has told the shards to end: they are not waited for, they end with the process.
-    driver::run(make, links, bell, drain, &mut log)?;
+    let state = StateFolder(config.network_dir());
+    let around = Surroundings {
+        links,
+        bell,
+        handle: drain,
+        observer: &mut log,
+        info: info(&config),
+        bans: load_bans(&state)?,
+        state,
+        serve: Box::new(|_commands| {}),
+    };
+    driver::run(make, around)?;
     Host::join(threads);
     tracing::info!(event = %"end", "all clients closed, the store is synced");
     Ok(())
@@ -104,6 +118,27 @@ pub(super) fn hub_config(config: &Config, seed: u64, nonces: Nonces) -> HubConfi
         user_agent: config.user_agent.clone(),
         seed,
         nonces,
+    }
+}
+
+/// The bans of the last time.
+pub(super) fn load_bans(state: &StateFolder) -> Result<Bans, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::Other(format!("{}: {error}", state.0.join(driver::BANS).display()))
+    };
+    match state.load(driver::BANS).map_err(|error| failed(&error))? {
+        Some(text) => Bans::from_json(&text).map_err(|error| failed(&error)),
+        None => Ok(Bans::default()),
+    }
+}
+
+/// What the operator is told of the configuration.
+pub(super) fn info(config: &Config) -> Info {
+    Info {
+        network: network_name(config.network),
+        user_agent: config.user_agent.clone(),
+        max_clients: u64::from(config.max_clients),
+        ..Info::default()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every error names the key, the value and what was expected, in one line whatever the file holds.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use toml::{Table, Value};
 
 use super::admin_config::AdminConfig;
 use super::encryption::TlsConfig;
+use super::services::{ProbeConfig, ServiceConfig};
 use crate::base::limits::{FILE_CHUNK, MAX_MESSAGE, MAX_SHARDS, MAX_USER_AGENT};
 use crate::hub::NodeAddr;
 use crate::hub::store::Keep;
-use crate::shard::HandshakeLimits;
+use crate::shard::{HandshakeLimits, ListenerKind};
 
 /// The default configuration, with comments.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -83,6 +84,14 @@ pub struct Config {
     pub shards: usize,
     /// Clients in all; 0 until [`Config::fit`] has chosen.
     pub max_clients: u32,
+    /// Services besides the one of `listen` and `tls.listen`.
+    pub services: Vec<ServiceConfig>,
+    /// Session slots of the first service; 0 for what the probe slots leave.
+    pub session_slots: u32,
+    /// Its probe slots; 0 for a tenth of the clients.
+    pub probe_slots: u32,
+    /// How long and how often somebody may be a probe.
+    pub probes: ProbeConfig,
     /// Connections per address and shard; 0 for no limit.
     pub max_per_address: u32,
     /// How long transaction announcements are gathered.
@@ -155,6 +164,10 @@ impl Config {
             cache_bytes: keys.integer("cache_mb", 16, 1 << 30)? * 1_000_000,
             shards: shards(keys.integer("shards", 0, MAX_SHARDS as u64)?),
             max_clients: keys.integer("max_clients", 0, 1 << 23)? as u32,
+            services: keys.services("services")?,
+            session_slots: keys.integer("session_slots", 0, 1 << 23)? as u32,
+            probe_slots: keys.integer("probe_slots", 0, 1 << 23)? as u32,
+            probes: keys.probes()?,
             max_per_address: keys.integer("max_per_address", 0, u64::from(u32::MAX))? as u32,
             tx_interval: Duration::from_millis(keys.integer("tx_interval_ms", 0, 60_000)?),
             mempool_bytes: keys.integer("mempool_mb", 1, 1 << 20)? as usize * 1_000_000,
@@ -173,11 +186,12 @@ impl Config {
             return Err(keys.error("listen", "at least one ADDRESS:PORT here or in `tls_listen`"));
         }
         config.tls.check(keys, &config.listen)?;
+        config.check_listeners(keys)?;
         if config.nodes.is_empty() {
             return Err(keys.error("nodes", "at least one HOST:PORT (flag --node)"));
         }
         let nodes: Vec<NodeAddr> = config.nodes.iter().cloned().map(NodeAddr).collect();
-        if let Some(bad) = nodes.iter().find(|node| !is_host_port(node.host_port())) {
+        if let Some(bad) = nodes.iter().find(|node| !node.is_valid()) {
             return Err(ConfigError::Value {
                 key: "nodes",
                 value: one_line(&format!("\"{bad}\"")),
@@ -197,9 +211,30 @@ impl Config {
         Ok(config)
     }
 
+    /// Addresses are there once; a listener of TLS needs a certificate.
+    fn check_listeners(&self, keys: &Keys<'_>) -> Result<(), ConfigError> {
+        let all = self.every_listener();
+        if all.len() > MAX_LISTENERS {
+            return Err(
+                keys.error("services", &format!("at most {MAX_LISTENERS} listening addresses in all"))
+            );
+        }
+        for (n, (at, listener)) in all.iter().enumerate() {
+            if at.port() != 0 && all[..n].iter().any(|(other, _)| other == at) {
+                let expected = "each address for one service only".into();
+                return Err(ConfigError::Value { key: "services", value: at.to_string(), expected });
+            }
+            if listener.kind == ListenerKind::Tls && self.tls.setup.certificates.is_empty() {
+                let expected = "`tls_certificates`, since a service has `tls_listen`";
+                return Err(keys.error("services", expected));
+            }
+        }
+        Ok(())
+    }
+
     /// True exactly when clients connect there.
     fn listens_on(&self, at: &SocketAddr) -> bool {
-        self.listen.contains(at) || self.tls.listen.contains(at)
+        self.every_listener().iter().any(|(listener, _)| listener == at)
     }
 
     /// The network's magic.
@@ -227,6 +262,8 @@ impl Config {
     }
 }
 
+/// Most listening addresses: a listener is named by a byte.
+pub const MAX_LISTENERS: usize = 255;
 /// Most clients when the operator has named no number.
 pub const DEFAULT_CLIENTS: u32 = 100_000;
 
@@ -244,17 +281,7 @@ fn shards(asked: u64) -> usize {
 
 /// True exactly when `nodes` may hold it: HOST:PORT, v1:HOST:PORT or v2:HOST:PORT.
 pub(super) fn is_node(text: &str) -> bool {
-    is_host_port(NodeAddr(text.to_owned()).host_port())
-}
-
-fn is_host_port(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| {
-        let is_host = match host.contains(':') {
-            true => host.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>().is_ok(),
-            false => !host.is_empty(),
-        };
-        is_host && port.parse::<u16>().is_ok_and(|p| p > 0)
-    })
+    NodeAddr(text.to_owned()).is_valid()
 }
 
 /// The port a network's nodes listen on by default.

@@ -11,6 +11,7 @@ pub mod host;
 pub mod logs;
 pub mod metrics;
 pub mod plan;
+pub mod services;
 
 pub use config::{Config, ConfigError, one_line};
 pub use duration::duration;

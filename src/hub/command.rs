@@ -11,12 +11,12 @@ mod accounts;
 mod services;
 mod tags;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
+pub use crate::admission::Ban;
 use crate::admission::{Limit, Scope};
 use crate::base::{ClientRef, ServiceId, UnixTime};
 use crate::link::{Action, ClientInfo, Filter};
@@ -247,26 +247,6 @@ pub enum Targets {
     Ids(Vec<ClientRef>),
     /// All that match.
     Matching(Filter),
-}
-
-/// A ban in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ban {
-    /// From where nobody comes in.
-    pub network: IpNet,
-    /// When it ends.
-    pub until: UnixTime,
-    /// When it was made.
-    pub since: UnixTime,
-    /// Why, for people.
-    pub reason: String,
-}
-
-impl Ban {
-    /// True exactly when it concerns this address.
-    pub fn covers(&self, address: IpAddr) -> bool {
-        self.network.contains(&address.to_canonical())
-    }
 }
 
 /// A page of clients.

@@ -11,9 +11,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::command::{Command, Page, Refusal, Reply, Targets};
-use crate::admission::{Limit, Scope};
-use crate::base::{ClientId, ClientRef, Instant, ShardId};
+use crate::admission::{Ban, BanError, Bans, Limit, Scope};
+use crate::base::{ClientId, ClientRef, End, Instant, ShardId, UnixTime};
 use crate::link::{Action, Ask, AskId, ClientInfo, Filter, ToShard, Told, Who};
 
 /// Longest wait for the shards.
@@ -42,13 +44,24 @@ pub struct Desk {
     shards: u16,
     next: u32,
     waiting: BTreeMap<AskId, Waiting>,
+    bans: Bans,
+    /// True exactly when the bans have changed since they were last taken to be saved.
+    unsaved: bool,
     out: VecDeque<(ShardId, ToShard)>,
 }
 
 impl Desk {
-    /// For so many shards.
-    pub fn new(shards: u16) -> Desk {
-        Desk { shards, next: 0, waiting: BTreeMap::new(), out: VecDeque::new() }
+    /// For so many shards, with the bans of the last time.
+    pub fn new(shards: u16, bans: Bans) -> Desk {
+        let mut desk =
+            Desk { shards, next: 0, waiting: BTreeMap::new(), bans, unsaved: false, out: VecDeque::new() };
+        desk.tell_bans();
+        desk
+    }
+
+    /// The bans, when they have to be saved.
+    pub fn unsaved_bans(&mut self) -> Option<&Bans> {
+        std::mem::take(&mut self.unsaved).then_some(&self.bans)
     }
 
     /// What a shard is to be told next.
@@ -62,13 +75,19 @@ impl Desk {
     }
 
     /// A command has come. Given back when it is not about clients.
-    pub fn command(&mut self, now: Instant, command: Command) -> Option<Command> {
+    pub fn command(&mut self, now: Instant, unix: UnixTime, command: Command) -> Option<Command> {
         match command {
             Command::Clients { filter, after, limit, reply } => {
                 self.clients(now, filter, after, limit, reply)
             }
             Command::Act { who, action, reply } => self.act(now, who, action, reply),
             Command::Throttle { scope, down, up, reply } => self.throttle(now, scope, down, up, reply),
+            Command::Ban { network, time, reason, reply } => {
+                let until = unix.saturating_add(time.as_secs());
+                self.ban(now, Ban { network, until, since: unix, reason }, reply);
+            }
+            Command::Unban { network, reply } => answer(reply, self.unban(network)),
+            Command::Bans(reply) => answer(reply, Ok(self.bans.list().into_iter().cloned().collect())),
             other => return Some(other),
         }
         None
@@ -131,6 +150,35 @@ impl Desk {
             }
         };
         self.ask_all(now, asks, asked, reply);
+    }
+
+    /// Newcomers are refused from now on, and whoever is connected from there ends.
+    fn ban(&mut self, now: Instant, ban: Ban, reply: Reply<u64>) {
+        if self.is_busy() {
+            return answer(reply, Err(Refusal::Busy));
+        }
+        let filter = Filter { network: Some(ban.network), ..Filter::default() };
+        if let Err(error) = self.bans.insert(ban) {
+            return answer(reply, Err(refused(&error)));
+        }
+        self.unsaved = true;
+        self.tell_bans();
+        self.act(now, Targets::Matching(filter), Action::End(End::Banned), reply);
+    }
+
+    fn unban(&mut self, network: IpNet) -> Result<(), Refusal> {
+        if self.bans.remove(network).is_none() {
+            return Err(Refusal::Unknown { field: "network", value: network.to_string() });
+        }
+        self.unsaved = true;
+        self.tell_bans();
+        Ok(())
+    }
+
+    /// A shard's picture of the bans is whole: with the most there can be it takes 20 MB to copy, some ten milliseconds.
+    fn tell_bans(&mut self) {
+        let bans = Arc::new(self.bans.clone());
+        self.out.extend((0..self.shards).map(|shard| (ShardId(shard), ToShard::Bans(bans.clone()))));
     }
 
     /// Each shard keeps its share of a throttle that clients share: an even one.
@@ -231,14 +279,34 @@ impl Desk {
         None
     }
 
-    /// Refuses what has waited too long.
-    pub fn tick(&mut self, now: Instant) {
+    /// Refuses what has waited too long, and forgets bans that are over (shards look at the time themselves).
+    pub fn tick(&mut self, now: Instant, unix: UnixTime) {
+        if self.bans.next_end().is_some_and(|end| end <= unix) {
+            self.unsaved |= !self.bans.expire(unix).is_empty();
+        }
         for (_, waiting) in self.waiting.extract_if(.., |_, waiting| waiting.until <= now) {
             match waiting.what {
                 What::Page { reply, .. } => answer(reply, Err(Refusal::Late)),
                 What::Sum { reply, .. } => answer(reply, Err(Refusal::Late)),
             }
         }
+    }
+}
+
+fn refused(error: &BanError) -> Refusal {
+    let value = |field, value: &dyn ToString, expected: String| Refusal::Value {
+        field,
+        value: value.to_string(),
+        expected,
+    };
+    match error {
+        BanError::Full => Refusal::Conflict(error.to_string()),
+        BanError::Reason { bytes } => value(
+            "reason",
+            &format!("{bytes} bytes"),
+            format!("at most {} bytes", crate::admission::MAX_REASON),
+        ),
+        BanError::Time { .. } => value("time", &"0 s", "at least a second".to_string()),
     }
 }
 

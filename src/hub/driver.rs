@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bitcoin::hex::DisplayHex as _;
 use bytes::Bytes;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -26,8 +27,12 @@ use tokio::sync::mpsc;
 use tokio_uring::net::TcpStream;
 
 use self::conn::Conn;
+use super::command::{Command, Info};
+use super::desk::Desk;
 use super::outbox::Outbox;
+use super::state::StateFolder;
 use super::{Hub, HubEvent, Input, LinkId, NodeAddr, Output};
+use crate::admission::Bans;
 use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN, NODE_CONNECT_TIMEOUT, NODE_V2_TIMEOUT};
 use crate::base::{End, Instant, ShardId, UnixTime};
 use crate::link::{Doorbell, HubEnd, ShardReport, ToHub, ToShard};
@@ -38,6 +43,10 @@ use crate::wire::Hash;
 const READ_BYTES: usize = 64 * 1024;
 /// Events of all links that wait for the loop; readers wait when it is full.
 const EVENTS: usize = 64;
+/// The file of the bans.
+pub const BANS: &str = "bans.json";
+/// Commands of the operator that wait for the loop.
+const COMMANDS: usize = 64;
 /// Sends towards one node that wait for the socket; when it is full the link is closed.
 const SENDS: usize = 16_384;
 /// Events of links handled before shards and outputs get their turn.
@@ -100,28 +109,51 @@ impl HubHandle {
     }
 }
 
+/// What the driver is given besides the hub.
+pub struct Surroundings<'o> {
+    /// The hub's ends of the links, in the order of the shards.
+    pub links: Vec<HubEnd>,
+    /// The doorbell they ring.
+    pub bell: Doorbell,
+    /// How other threads reach the hub.
+    pub handle: HubHandle,
+    /// Who hears of it.
+    pub observer: &'o mut dyn Observer,
+    /// What of [`Info`] is the configuration's.
+    pub info: Info,
+    /// The bans of the last time.
+    pub bans: Bans,
+    /// Where they are kept.
+    pub state: StateFolder,
+    /// Started inside the hub's runtime, with the way for commands: the admin interface. It must not block.
+    pub serve: Box<dyn FnOnce(mpsc::Sender<Command>)>,
+}
+
 /// Runs the hub made by `make` on this thread until it is drained: shards have ended (or `DRAIN_TIME` is over) and the
-/// store is synced. `links` are the hub's ends in the order of the shards, `bell` is the doorbell they ring.
+/// store is synced.
 ///
 /// # Errors
 /// io_uring or the doorbell cannot be set up; what `make` returns.
 pub fn run<E: From<io::Error>>(
     make: impl FnOnce(Instant, UnixTime) -> Result<Hub, E>,
-    links: Vec<HubEnd>,
-    bell: Doorbell,
-    handle: HubHandle,
-    observer: &mut dyn Observer,
+    around: Surroundings<'_>,
 ) -> Result<(), E> {
     let clock = Clock(std::time::Instant::now());
     let hub = make(clock.now(), unix_time())?;
     let rng = StdRng::try_from_os_rng().map_err(io::Error::other)?;
+    let Surroundings { links, bell, handle, observer, info, bans, state, serve } = around;
     let result = tokio_uring::builder().start(async move {
         let (events, inbox) = mpsc::channel(EVENTS);
         watch_bell(&bell, events.clone())?;
+        serve(take_commands(events.clone()));
         let shards: Vec<_> = links.into_iter().map(|link| (link, Outbox::new())).collect();
-        let listening = vec![false; shards.len()];
+        let count = u16::try_from(shards.len()).unwrap_or(u16::MAX);
         let mut driver = Driver {
             hub,
+            desk: Desk::new(count, bans),
+            state,
+            reports: vec![ShardReport::default(); shards.len()],
+            info: Info { started: unix_time(), shards: u32::from(count), ..info },
             rng,
             clock,
             shards,
@@ -130,13 +162,25 @@ pub fn run<E: From<io::Error>>(
             observer,
             second: Instant(0),
             drain_by: None,
-            listening,
             ready: None,
         };
         driver.turn_until_drained(inbox, &bell, &handle).await;
         Ok::<(), io::Error>(())
     });
     result.map_err(E::from)
+}
+
+/// The way for commands, which are events of the loop like any other.
+fn take_commands(events: mpsc::Sender<Event>) -> mpsc::Sender<Command> {
+    let (sender, mut commands) = mpsc::channel(COMMANDS);
+    tokio_uring::spawn(async move {
+        while let Some(command) = commands.recv().await {
+            if events.send(Event::Command(command)).await.is_err() {
+                return;
+            }
+        }
+    });
+    sender
 }
 
 #[derive(Clone, Copy)]
@@ -158,6 +202,8 @@ enum Event {
     ConnectFailed(LinkId, String),
     Bytes(LinkId, Vec<u8>),
     Closed(LinkId, Option<String>),
+    /// The operator wants something.
+    Command(Command),
     /// `NODE_V2_TIMEOUT` has passed since the connection.
     OpenBy(LinkId),
     /// A shard or somebody with a drain handle has rung.
@@ -166,6 +212,11 @@ enum Event {
 
 struct Driver<'o> {
     hub: Hub,
+    desk: Desk,
+    /// The last of each shard.
+    reports: Vec<ShardReport>,
+    info: Info,
+    state: StateFolder,
     /// For keys: a CSPRNG seeded by the system.
     rng: StdRng,
     clock: Clock,
@@ -175,8 +226,7 @@ struct Driver<'o> {
     observer: &'o mut dyn Observer,
     second: Instant,
     drain_by: Option<Instant>,
-    /// Shards that have said that they listen; `Ready` is handed on when all have.
-    listening: Vec<bool>,
+    /// Handed on when all shards listen.
     ready: Option<(u32, Hash)>,
 }
 
@@ -202,6 +252,7 @@ impl Driver<'_> {
             if now >= self.hub.next_wake() {
                 self.hub.tick(now, unix_time());
             }
+            self.desk.tick(now, unix_time());
             self.put_out();
             self.report(now);
             if self.hub.is_drained() || self.drain_by.is_some_and(|by| now >= by) {
@@ -228,6 +279,7 @@ impl Driver<'_> {
         // Writes and syncs what waits, at most `STORE_WAITING_BYTES`; not bounded in time: a call into a slow disk cannot
         // be taken back. What a kill during it loses is fetched from the node again.
         self.hub.close();
+        self.save();
         self.put_out();
         self.observer.second(&self.hub, self.dropped());
     }
@@ -240,7 +292,7 @@ impl Driver<'_> {
 
     /// How long nothing is due.
     fn pause(&self, now: Instant) -> Duration {
-        let mut until = self.hub.next_wake().min(self.second);
+        let mut until = self.hub.next_wake().min(self.desk.next_wake()).min(self.second);
         if self.shards.iter().any(|(_, outbox)| !outbox.is_empty()) {
             until = until.min(now + OUTBOX_PAUSE);
         }
@@ -261,6 +313,7 @@ impl Driver<'_> {
     fn take_event(&mut self, event: Event) {
         match event {
             Event::Bell => {}
+            Event::Command(command) => self.command(command),
             Event::Connected(link, v2, stream) => self.open(link, v2, stream),
             Event::ConnectFailed(link, error) => self.tell(Input::ConnectFailed { link, error }),
             Event::Bytes(link, data) => self.received(link, data),
@@ -283,18 +336,20 @@ impl Driver<'_> {
             for _ in 0..LINK_PER_TURN {
                 match link.pop() {
                     Some(ToHub::Report(report)) => {
-                        if let Some(listening) = self.listening.get_mut(index) {
-                            *listening |= report.listening;
-                        }
                         self.observer.report(shard, &report);
+                        if let Some(last) = self.reports.get_mut(index) {
+                            *last = *report;
+                        }
                     }
+                    Some(ToHub::Told(id, told)) => self.desk.told(shard, id, *told),
                     Some(entry) => self.hub.handle(now, unix, Input::FromShard { shard, entry }),
                     None => break,
                 }
             }
             more |= link.has_mail();
         }
-        if self.listening.iter().all(|listening| *listening)
+        if self.ready.is_some()
+            && self.reports.iter().all(|report| report.listening)
             && let Some((height, hash)) = self.ready.take()
         {
             self.observer.ready(height, &hash);
@@ -320,10 +375,48 @@ impl Driver<'_> {
                 Output::Event(event) => self.observer.event(&event),
             }
         }
+        while let Some((shard, entry)) = self.desk.next_output() {
+            if let Some((_, outbox)) = self.shards.get_mut(usize::from(shard.0)) {
+                outbox.push(entry);
+            }
+        }
         for (link, outbox) in &mut self.shards {
             if !outbox.is_empty() {
                 outbox.flush(link);
             }
+        }
+    }
+
+    /// Does what the operator wants, or lets the desk do it.
+    fn command(&mut self, command: Command) {
+        let Some(command) = self.desk.command(self.clock.now(), unix_time(), command) else { return };
+        // Whoever asked may have gone: no answer is lost then.
+        match command {
+            Command::Info(reply) => drop(reply.send(Ok(self.info()))),
+            Command::Nodes(reply) => drop(reply.send(Ok(self.hub.nodes()))),
+            Command::AddNode { node, reply } => drop(reply.send(self.hub.add_node(NodeAddr(node)))),
+            Command::RemoveNode { node, reply } => drop(reply.send(self.hub.remove_node(&node))),
+            // The desk's.
+            _ => {}
+        }
+    }
+
+    fn info(&self) -> Info {
+        let sum = |what: fn(&ShardReport) -> u32| self.reports.iter().map(|r| u64::from(what(r))).sum();
+        let nodes = self.hub.nodes();
+        let (height, mut hash) = self.hub.tip();
+        hash.reverse();
+        let known = self.reports.iter().any(|report| report.listening);
+        Info {
+            height: known.then_some(height),
+            tip: known.then(|| hash.to_lower_hex_string()),
+            clients: sum(|report| report.clients),
+            ready: sum(|report| report.ready),
+            tls: sum(|report| report.tls),
+            v2: sum(|report| report.v2),
+            mempool: self.hub.mempool_size().0 as u64,
+            nodes_up: nodes.iter().filter(|node| node.up).count() as u32,
+            ..self.info.clone()
         }
     }
 
@@ -387,7 +480,16 @@ impl Driver<'_> {
     fn report(&mut self, now: Instant) {
         if now >= self.second {
             self.second = now + Duration::from_secs(1);
+            self.save();
             self.observer.second(&self.hub, self.dropped());
+        }
+    }
+
+    /// Saves what the operator has decided since the last time.
+    fn save(&mut self) {
+        let Some(bans) = self.desk.unsaved_bans() else { return };
+        if let Err(error) = self.state.save(BANS, &bans.to_json()) {
+            tracing::error!("{BANS} in {} is not saved: {error}", self.state.0.display());
         }
     }
 

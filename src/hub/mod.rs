@@ -6,6 +6,7 @@
 //! - `store`: its files
 //! - `command`: what an operator asks of it
 //! - `desk`: gathers the shards' answers to it
+//! - `state`: small files beside the store: bans
 //! - `outbox`: what waits for a slow shard
 //! - `driver`: tokio-uring; sockets, clocks, doorbell
 
@@ -18,6 +19,7 @@ pub mod driver;
 pub mod mempool;
 pub mod outbox;
 pub mod session;
+pub mod state;
 pub mod store;
 pub mod submissions;
 

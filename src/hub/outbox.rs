@@ -3,9 +3,9 @@
 //! Transactions (`Txs`, `TxsGone`) and `AskTx` are dropped, and counted, while more than `OUTBOX_SOFT` entries wait: a
 //! client that misses one hears of it from the block or from another peer, and an `AskTx` is asked again after its
 //! deadline. Everything else is kept, and is bounded by what it is: `Chain` entries waiting next to each other are merged (the
-//! newest picture, at most `BLOCK_LOG` blocks); `Policy`, `Addresses`, `Tls` and `FiltersTo` replace the one that waits;
+//! newest picture, at most `BLOCK_LOG` blocks); `Policy`, `Addresses`, `Tls`, `Bans` and `FiltersTo` replace the one that waits;
 //! `Answer` has one entry per question, and a shard that takes no answers asks no more than its clients can
-//! have open (one each). `Open` and `Drain` come once.
+//! have open (one each). `Ask` has one entry per shard and command, of which the desk has a bounded number under way. `Open` and `Drain` come once.
 
 #![forbid(unsafe_code)]
 
@@ -67,7 +67,7 @@ impl Outbox {
                     return;
                 }
             }
-            ToShard::Policy(_) | ToShard::Addresses { .. } | ToShard::Tls(_) => {
+            ToShard::Policy(_) | ToShard::Addresses { .. } | ToShard::Tls(_) | ToShard::Bans(_) => {
                 let kind = discriminant(&entry);
                 self.waiting.retain(|old| discriminant(old) != kind);
             }

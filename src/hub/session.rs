@@ -96,6 +96,9 @@ pub enum Break {
     /// No byte after a ping or a question.
     #[error("silent for {} s", NODE_TIMEOUT.as_secs())]
     Silent,
+    /// The operator has taken the node out.
+    #[error("removed by the operator")]
+    Removed,
     /// Headers that break a rule.
     #[error("invalid headers: {0}")]
     Headers(String),

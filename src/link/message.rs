@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::admin::{Ask, AskId, Told};
+use crate::admission::Bans;
 use crate::base::{ClientId, UnixTime};
 use crate::feed::{BlockNews, ChainView, TxNews};
 use crate::io::{FileRef, KernelCounters};
@@ -65,6 +66,8 @@ pub enum ToShard {
     },
     /// Other certificates and tickets from now on; sessions that are open keep theirs. Never dropped.
     Tls(Arc<tls::Server>),
+    /// Who is banned from now on. Never dropped.
+    Bans(Arc<Bans>),
     /// A question of the operator. Never dropped; the hub has a bounded number under way.
     Ask(AskId, Arc<Ask>),
     /// Begin to accept clients. Never dropped.

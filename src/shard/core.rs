@@ -1,7 +1,6 @@
 //! The shard without its kernel: state, entry points, clients coming and going.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +13,16 @@ use super::active::Active;
 use super::agents::Agents;
 use super::counters::Counters;
 use super::desk::Job;
+use super::door::{Door, Listener, Service};
 use super::holds::Holds;
 use super::pool::{Pool, Shelf};
 use super::shake::{HandshakeLimits, HandshakesInProgress, Shaking};
 use super::table::Table;
 use super::wheel::Wheel;
-use crate::admission::{Admission, Shared, Throttle};
+use crate::admission::{Bans, ProbeLimits, Shared, Throttle};
 use crate::base::end::Side;
-use crate::base::limits::{HEARD_TX, LEAVE_GROUP_MARGIN, MAX_HANDSHAKES, SEEN_TX, TRANSPORT_TIMEOUT};
-use crate::base::{ClientId, Conn, End, Instant, Nonces, ShardId, UnixTime};
+use crate::base::limits::{HEARD_TX, LEAVE_GROUP_MARGIN, MAX_HANDSHAKES, SEEN_TX};
+use crate::base::{ClientId, End, Instant, Nonces, ShardId, UnixTime};
 use crate::client::{self, Flags, Greeting};
 use crate::feed::{BlockLog, ChainView, Heard, Seen, TxLog};
 use crate::io::{Done, IoEnd, Kernel, ListenerId, Op};
@@ -63,7 +63,11 @@ pub struct ShardConfig {
     /// Connections per IPv4 address or IPv6 /64; 0 for no limit.
     pub max_per_address: u32,
     /// Its listeners (the kernel knows their addresses).
-    pub listeners: Vec<ListenerKind>,
+    pub listeners: Vec<Listener>,
+    /// Its services: rules, and this shard's part of their slots.
+    pub services: Vec<Service>,
+    /// How often an identity may come as a probe: this shard's part.
+    pub probe_limits: ProbeLimits,
     /// Whether BIP324 is taken on plain listeners.
     pub v2: bool,
     /// Certificates and tickets, when a listener speaks TLS.
@@ -72,8 +76,6 @@ pub struct ShardConfig {
     pub handshakes: HandshakeLimits,
     /// Seed of key material; secret and different for every shard.
     pub secret: [u8; 32],
-    /// Our name (BIP14), at most 256 bytes.
-    pub user_agent: Bytes,
     /// How long transaction announcements are gathered.
     pub tx_interval: Duration,
     /// Bytes of buffers it may have in use.
@@ -107,7 +109,8 @@ pub struct Core {
     pub(super) wheel: Wheel,
     pub(super) pool: Pool,
     pub(super) counters: Counters,
-    pub(super) admission: Admission,
+    pub(super) door: Door,
+    pub(super) bans: Arc<Bans>,
     pub(super) shaking: Shaking,
     /// The names of the clients.
     pub(super) agents: Agents,
@@ -151,8 +154,8 @@ pub struct Core {
     /// Boxes to be used again, so that a client in the middle of something costs no allocation.
     pub(super) spare: Shelf<Box<Active>>,
     /// Clients in the order they came, while their handshake may be incomplete.
-    handshakes: VecDeque<ClientId>,
-    in_handshake: u32,
+    pub(super) handshakes: VecDeque<ClientId>,
+    pub(super) in_handshake: u32,
     pub(super) ready: u32,
     pub(super) next_want: u32,
     pub(super) block_sweep: super::announce::Sweep,
@@ -186,7 +189,13 @@ impl Core {
         Core {
             clients: Table::new(config.max_clients),
             wheel: Wheel::new(now.secs()),
-            admission: Admission::new(config.max_per_address),
+            door: Door::new(
+                std::mem::take(&mut config.services),
+                config.max_per_address,
+                config.probe_limits,
+                config.seed,
+            ),
+            bans: Arc::default(),
             shaking: Shaking::new(&mut config, now),
             agents: Agents::new(),
             jobs: VecDeque::new(),
@@ -343,54 +352,13 @@ impl Core {
         }
     }
 
-    fn accepted(&mut self, listener: ListenerId, conn: Conn, peer: SocketAddr) {
-        self.counters.accepted += 1;
-        let refused = if self.draining.is_some() {
-            Err(End::Shutdown)
-        } else if self.clients.room() == 0 {
-            Err(End::Full)
-        } else {
-            self.admission.enter(peer)
-        };
-        if let Err(end) = refused {
-            return self.refuse(conn, end);
-        }
-        let kind = self.config.listeners.get(usize::from(listener.0)).copied();
-        let channel = match kind.unwrap_or(ListenerKind::Plain) {
-            ListenerKind::Tls => Channel::TlsFresh,
-            ListenerKind::Plain if self.config.v2 => Channel::Fresh,
-            ListenerKind::Plain => Channel::Plain,
-        };
-        let cursors = (self.blocks.head(), self.txs.sealed());
-        let client = Client::new(self.now, conn, peer, channel, cursors);
-        let Some(id) = self.clients.insert(client) else {
-            self.admission.left(peer);
-            return self.refuse(conn, End::Full);
-        };
-        self.in_handshake += 1;
-        self.handshakes.push_back(id);
-        if kind == Some(ListenerKind::Tls) {
-            self.shaking.came(id);
-        }
-        self.wheel.add(id, self.now.secs() + TRANSPORT_TIMEOUT.as_secs() as u32);
-        self.flow(id);
-        self.bound_handshakes();
-    }
-
-    /// Closes a connection that never became a client. Nothing was read or sent, so nothing is pending.
-    fn refuse(&mut self, conn: Conn, end: End) {
-        self.counters.end(end);
-        let nobody = ClientId { slot: ClientId::MAX_SLOTS - 1, generation: 0 };
-        self.ops.push(Op::Close { client: nobody, conn, reset: true });
-    }
-
     /// Gives the memory of the order of handshakes back; call when no client is there.
     pub(super) fn forget_handshakes(&mut self) {
         self.handshakes = VecDeque::new();
     }
 
     /// The oldest handshake gives way when there are too many, so that slow ones cannot keep others out.
-    fn bound_handshakes(&mut self) {
+    pub(super) fn bound_handshakes(&mut self) {
         while let Some(id) = self.handshakes.front().copied() {
             let open = self.clients.get_mut(id).is_some_and(|c| !c.is(Flags::READY));
             if open && (self.in_handshake as usize) <= MAX_HANDSHAKES {
@@ -441,7 +409,7 @@ impl Core {
         } else {
             self.in_handshake -= 1;
         }
-        self.admission.left(client.peer.into());
+        self.left(&client);
         if let Some(active) = client.active.take() {
             self.give_active(active);
         }
@@ -550,11 +518,11 @@ impl Core {
         self.over = true;
     }
 
-    /// What we say of ourselves now. The name is passed apart because it is borrowed.
-    pub(super) fn greeting<'a>(&self, user_agent: &'a [u8]) -> Greeting<'a> {
+    /// What we say of ourselves now to clients of a service. The name is passed apart because it is borrowed.
+    pub(super) fn greeting<'a>(&self, user_agent: &'a [u8], without: Services) -> Greeting<'a> {
         Greeting {
             magic: self.config.magic,
-            services: self.policy.services,
+            services: self.policy.services - without,
             user_agent,
             height: self.view.tip_height(),
             unix: self.unix,

@@ -39,6 +39,8 @@ counters! {
     accept_failed;
     /// Times the shard left the listening group because its table was full.
     left_group;
+    /// Probes that became sessions.
+    promoted;
     /// Handshakes completed.
     handshakes;
     /// Steps of transport handshakes.

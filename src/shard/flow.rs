@@ -87,8 +87,12 @@ impl Core {
     /// Reads messages from the front of `bytes` until they end, a request has to be served first, or the replies
     /// are enough for one send. Returns the bytes used.
     fn read_messages(&mut self, id: ClientId, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, End> {
-        let name = self.config.user_agent.clone();
-        let greeting = self.greeting(&name);
+        let Some(service) = self.clients.get_mut(id).map(|client| client.account.service) else {
+            return Ok(bytes.len());
+        };
+        let rules = self.door.rules(service).map(|rules| (rules.user_agent.clone(), rules.without));
+        let (name, without) = rules.unwrap_or_default();
+        let greeting = self.greeting(&name, without);
         let now = self.now.secs();
         let mut used = 0;
         loop {
@@ -110,6 +114,7 @@ impl Core {
                 Step::Message { command, payload, used: length } => {
                     self.counters.messages_in += 1;
                     let effect = handle(client, parse(&command, payload), &greeting, out)?;
+                    self.admit(id, &effect, out)?;
                     self.perform(id, effect, out)?;
                     used += length;
                 }

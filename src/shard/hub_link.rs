@@ -55,6 +55,7 @@ impl Core {
             }
             ToShard::Addresses { addr, addrv2 } => self.addresses = (addr, addrv2),
             ToShard::Tls(server) => self.shaking.reload(&server),
+            ToShard::Bans(bans) => self.bans = bans,
             ToShard::Ask(id, ask) => self.asked_by_operator(id, ask),
             ToShard::Open => self.open_listeners(),
             ToShard::Drain => self.begin_drain(),

@@ -27,6 +27,7 @@ mod chain;
 pub mod core;
 pub mod counters;
 mod desk;
+mod door;
 mod flow;
 mod getdata;
 mod holds;
@@ -47,6 +48,7 @@ use crate::link::ShardEnd;
 
 use self::core::Core;
 pub use self::core::{ListenerKind, ShardConfig, client_sizes};
+pub use self::door::{Listener, Service};
 pub use self::shake::{HandshakeLimits, HandshakesInProgress};
 
 /// A shard on a kernel.

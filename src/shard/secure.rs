@@ -173,10 +173,11 @@ impl Core {
 
     /// Ends a client when its transport's last word has been sent, at once when there is none.
     pub(super) fn fail(&mut self, id: ClientId, end: End) {
-        let has_word = self
-            .clients
-            .get_mut(id)
-            .is_some_and(|c| c.active.as_ref().is_some_and(|active| !active.control.is_empty()));
+        // Who finds no slot has just been told where else to go.
+        let has_word = self.clients.get_mut(id).is_some_and(|c| {
+            let told = end == End::NoSession && c.is(Flags::SENDING);
+            told || c.active.as_ref().is_some_and(|active| !active.control.is_empty())
+        });
         if has_word {
             self.closing(id, end);
         } else {

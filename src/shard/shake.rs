@@ -516,8 +516,8 @@ impl Core {
         if !self.is_listening() {
             return;
         }
-        for (n, kind) in self.config.listeners.iter().enumerate() {
-            if *kind == ListenerKind::Tls {
+        for (n, listener) in self.config.listeners.iter().enumerate() {
+            if listener.kind == ListenerKind::Tls {
                 self.ops.push(op(ListenerId(n as u8)));
             }
         }

@@ -27,7 +27,15 @@ impl Core {
         self.more_timers = self.wheel.take(now, TIMERS_PER_TURN, &mut fired);
         for id in fired.drain(..) {
             let Some(client) = self.clients.get_mut(id) else { continue };
-            let next = match client.due(self.now) {
+            let due = client.due(self.now);
+            let probe = match self.probe_due(id, now) {
+                Ok(at) => at,
+                Err(end) => {
+                    self.turn_away(id, end);
+                    continue;
+                }
+            };
+            let next = match due {
                 Due::End(end) => {
                     self.end(id, end);
                     continue;
@@ -36,7 +44,7 @@ impl Core {
                     self.ping(id);
                     now + LONGEST_STEP
                 }
-                Due::At(at) => at.min(now + LONGEST_STEP),
+                Due::At(at) => at.min(now + LONGEST_STEP).min(probe.max(now + 1)),
             };
             self.wheel.add(id, next);
         }

@@ -379,7 +379,7 @@ impl World {
             }
             ToShard::Policy(policy) => shard.policy = Some(policy),
             ToShard::Addresses { .. } => shard.addresses += 1,
-            ToShard::Tls(_) => {}
+            ToShard::Tls(_) | ToShard::Ask(..) | ToShard::Bans(_) => {}
             ToShard::Open => shard.open = true,
             ToShard::Drain => shard.draining = true,
         }

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use breakwater::admission::ProbeLimits;
 use breakwater::base::{End, Fault, Nonces, ShardId};
 use breakwater::feed::{BlockNews, ChainView, FilterRecord, Record, TxNews};
 use breakwater::hub::compact;
@@ -14,7 +15,7 @@ use breakwater::link::{
     Answer, Doorbell, Extent, HubEnd, Policy, ShardReport, ToHub, ToShard, Want, WantId, pair,
 };
 use breakwater::shard::counters::Counters;
-use breakwater::shard::{HandshakeLimits, ListenerKind, Shard, ShardConfig};
+use breakwater::shard::{HandshakeLimits, ListenerKind, Service, Shard, ShardConfig};
 use breakwater::stub::{MAGIC, StubChain};
 use breakwater::wire::{self, Hash, Services, Step, Version, split, write};
 use bytes::Bytes;
@@ -58,12 +59,13 @@ pub fn config() -> ShardConfig {
         magic: MAGIC,
         max_clients: 1_000,
         max_per_address: 0,
-        listeners: vec![ListenerKind::Plain],
+        listeners: vec![ListenerKind::Plain.into()],
         v2: false,
         tls: None,
         handshakes: HandshakeLimits::free(1_024),
         secret: [7; 32],
-        user_agent: Bytes::from_static(b"/breakwater:test/"),
+        services: vec![Service::open(b"/breakwater:test/")],
+        probe_limits: ProbeLimits::none(),
         tx_interval: secs(1),
         buffer_budget: 64 << 20,
         nonces: Nonces::new(0xdead_beef_0000_0000),

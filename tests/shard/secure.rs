@@ -69,7 +69,7 @@ impl Secure {
     pub fn with(change: impl FnOnce(ShardConfig) -> ShardConfig) -> Secure {
         let (setup, roots) = certificate();
         let config = change(ShardConfig {
-            listeners: vec![ListenerKind::Plain, ListenerKind::Tls],
+            listeners: vec![ListenerKind::Plain.into(), ListenerKind::Tls.into()],
             v2: true,
             tls: Some(tls::Server::load(&setup, None).unwrap()),
             ..config()

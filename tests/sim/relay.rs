@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use breakwater::admission::ProbeLimits;
 use breakwater::base::limits::NODE_V2_TIMEOUT;
 use breakwater::base::{End, Instant, Nonces, ShardId, UnixTime};
 
@@ -15,7 +16,7 @@ use breakwater::hub::outbox::Outbox;
 use breakwater::hub::store::{Keep, Store, StoreConfig};
 use breakwater::hub::{Hub, HubConfig, HubEvent, Input, LinkId, NodeAddr, Output};
 use breakwater::link::{self, Doorbell, HubEnd, ShardReport, ToHub, ToShard};
-use breakwater::shard::{HandshakeLimits, ListenerKind, Shard, ShardConfig};
+use breakwater::shard::{HandshakeLimits, ListenerKind, Service, Shard, ShardConfig};
 use breakwater::stub::MAGIC;
 use breakwater::transport::{Pipe, tls};
 use rand::rngs::SmallRng;
@@ -190,12 +191,13 @@ impl Relay {
             magic: MAGIC,
             max_clients: self.setup.max_clients,
             max_per_address: 0,
-            listeners: vec![ListenerKind::Plain, ListenerKind::Tls],
+            listeners: vec![ListenerKind::Plain.into(), ListenerKind::Tls.into()],
             v2: true,
             tls: Some(self.tls.clone()),
             handshakes: self.setup.handshakes,
             secret,
-            user_agent: "/breakwater:sim/".into(),
+            services: vec![Service::open(b"/breakwater:sim/")],
+            probe_limits: ProbeLimits::none(),
             tx_interval: Duration::from_millis(100),
             buffer_budget: self.setup.buffer_budget,
             nonces,

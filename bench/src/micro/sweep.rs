@@ -2,12 +2,13 @@
 
 use std::hint::black_box;
 
+use breakwater::admission::ProbeLimits;
 use breakwater::base::limits::{BUFFER_BUDGET, SWEEP_PER_TURN, TX_INTERVAL};
 use breakwater::base::{ClientId, Conn, Nonces, ShardId};
 use breakwater::feed::blocks::inv_message;
 use breakwater::io::{Op, Payload};
 use breakwater::link::{self, Doorbell, HubEnd, ToShard};
-use breakwater::shard::{HandshakeLimits, ListenerKind, Shard, ShardConfig};
+use breakwater::shard::{HandshakeLimits, ListenerKind, Service, Shard, ShardConfig};
 use bytes::Bytes;
 
 use super::blank::Blank;
@@ -70,12 +71,13 @@ impl Scene {
             magic: MAGIC,
             max_clients: CLIENTS + 200,
             max_per_address: 0,
-            listeners: vec![ListenerKind::Plain],
+            listeners: vec![ListenerKind::Plain.into()],
             v2: false,
             tls: None,
             handshakes: HandshakeLimits::free(1_024),
             secret: [7; 32],
-            user_agent: Bytes::from_static(b"/breakwater:bench/"),
+            services: vec![Service::open(b"/breakwater:bench/")],
+            probe_limits: ProbeLimits::none(),
             tx_interval: TX_INTERVAL,
             buffer_budget: BUFFER_BUDGET,
             sweep: SWEEP_PER_TURN,

@@ -11,11 +11,13 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use toml::{Table, Value};
 
 use super::board::Board;
+use crate::admission::Bans;
 use crate::base::{Nonces, ShardId};
 use crate::cli::host::Host;
 use crate::cli::{Failure, run};
 use crate::control::Config;
-use crate::hub::driver::{self, HubHandle, Observer};
+use crate::hub::driver::{self, HubHandle, Observer, Surroundings};
+use crate::hub::state::StateFolder;
 use crate::hub::{Hub, HubEvent};
 use crate::link::ShardReport;
 use crate::transport::tls::{self, Pem};
@@ -94,7 +96,17 @@ pub(super) fn start(
                 .map_err(|error| Failure::Other(format!("store: {error}")))
         };
         // On an error nobody has told the shards to end: they end with the process.
-        driver::run(make, links, bell, asked, &mut watch)?;
+        let around = Surroundings {
+            links,
+            bell,
+            handle: asked,
+            observer: &mut watch,
+            info: run::info(&config),
+            bans: Bans::default(),
+            state: StateFolder(config.network_dir()),
+            serve: Box::new(|_commands| {}),
+        };
+        driver::run(make, around)?;
         Host::join(threads);
         Ok(())
     };

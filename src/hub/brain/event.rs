@@ -36,6 +36,19 @@ impl NodeAddr {
         self.split().0
     }
 
+    /// True exactly when it names a host and a port: `HOST:PORT`, an IPv6 address in brackets.
+    pub fn is_valid(&self) -> bool {
+        self.host_port().rsplit_once(':').is_some_and(|(host, port)| {
+            let is_host = match host.contains(':') {
+                true => {
+                    host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::Ipv6Addr>().is_ok()
+                }
+                false => !host.is_empty(),
+            };
+            is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+    }
+
     /// `v1:8333` is a host of that name, `v1:node:8333` is not.
     fn split(&self) -> (Speak, &str) {
         match self.0.split_once(':') {

@@ -35,6 +35,7 @@ mod headers;
 mod keeper;
 mod line;
 mod nodes;
+mod operate;
 mod policy;
 mod submit;
 mod txs;

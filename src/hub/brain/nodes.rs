@@ -62,6 +62,10 @@ pub(super) struct Node {
     pub(super) services: Services,
     /// True exactly when it did not answer BIP324 and has not said since that it knows it.
     v1_only: bool,
+    /// How often its main link was lost.
+    pub(super) losses: u64,
+    /// True exactly when the operator has taken it out. It keeps its place, because others name nodes by it.
+    pub(super) removed: bool,
 }
 
 impl Node {
@@ -78,6 +82,8 @@ impl Node {
             last_up: None,
             services: Services::empty(),
             v1_only: false,
+            losses: 0,
+            removed: false,
         }
     }
 
@@ -187,8 +193,9 @@ impl Hub {
     pub(super) fn open_line(&mut self, node: usize, kind: LinkKind) {
         let now = self.now;
         let Some(entry) = self.nodes.list.get_mut(node) else { return };
+        let removed = entry.removed;
         let line = entry.line_mut(kind);
-        if line.link.is_some() {
+        if line.link.is_some() || removed {
             return;
         }
         if now < line.retry_at {
@@ -264,9 +271,14 @@ impl Hub {
             false => self.nodes.links.iter().filter(|(_, l)| l.node == node).map(|(id, _)| *id).collect(),
         };
         for id in ids {
-            self.out.push_back(Output::Close { link: id });
-            self.forget(id, why.to_string(), true);
+            self.drop_link(id, &why);
         }
+    }
+
+    /// Closes a link.
+    pub(super) fn drop_link(&mut self, id: LinkId, why: &Break) {
+        self.out.push_back(Output::Close { link: id });
+        self.forget(id, why.to_string(), true);
     }
 
     fn forget(&mut self, id: LinkId, reason: String, refused: bool) {
@@ -284,6 +296,7 @@ impl Hub {
         line.pause = (line.pause * 2).min(NODE_RETRY_LAST);
         let retry_at = line.retry_at;
         if link.kind == LinkKind::Main {
+            node.losses += u64::from(was_ready);
             node.peer = None;
             node.synced = false;
             node.headers_asked = None;

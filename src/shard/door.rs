@@ -1,0 +1,298 @@
+//! The door: from accept to a session slot.
+//!
+//! A connection is refused before anything is answered when it is banned, comes too often, or finds no probe slot; then it costs us one
+//! close. Otherwise it is a *probe*: it may shake hands, ping, ask for addresses. What asks for real work makes it a *session*, if there is a
+//! slot; if there is none it is told of other relays and closed. Probes never take session slots, sessions never wait behind probes.
+//!
+//! The numbers are this shard's part of the service's. A host's connections spread over the shards by chance, so limits on identities hold
+//! per shard (`admission::ProbeLimits::per_shard`).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::core::{Client, Core, ListenerKind};
+use crate::admission::{Admission, Keying, NoSlot, ProbeLimits, Probes, Slots};
+use crate::base::limits::TRANSPORT_TIMEOUT;
+use crate::base::{Class, ClientId, Conn, End, ServiceId};
+use crate::client::{Effect, Flags};
+use crate::io::{ListenerId, Op};
+use crate::transport::Channel;
+use crate::wire::Services;
+
+/// A client that has said how it wants to hear of blocks is a session after this, though it has asked for nothing.
+pub(super) const LISTENER_TIME: u32 = 30;
+/// Identities and groups whose probes are remembered.
+const PROBE_ENTRIES: usize = 65_536;
+
+/// A listening address of a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// What is spoken there.
+    pub kind: ListenerKind,
+    /// Whose it is.
+    pub service: ServiceId,
+}
+
+impl From<ListenerKind> for Listener {
+    /// Of the first service.
+    fn from(kind: ListenerKind) -> Listener {
+        Listener { kind, service: ServiceId(0) }
+    }
+}
+
+/// A service's rules, and its numbers for one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Which.
+    pub id: ServiceId,
+    /// Our name there (BIP14), at most 256 bytes.
+    pub user_agent: Bytes,
+    /// Service bits that are not offered there.
+    pub without: Services,
+    /// Session slots.
+    pub sessions: u32,
+    /// Probe slots.
+    pub probes: u32,
+    /// How long somebody may stay a probe; none for ever.
+    pub probe_time: Option<Duration>,
+}
+
+impl Service {
+    /// The first service, where everybody finds a slot and a probe may stay: for tests and benchmarks.
+    pub fn open(user_agent: &'static [u8]) -> Service {
+        Service {
+            id: ServiceId(0),
+            user_agent: Bytes::from_static(user_agent),
+            without: Services::empty(),
+            sessions: u32::MAX,
+            probes: u32::MAX,
+            probe_time: None,
+        }
+    }
+
+    /// One shard's part of the numbers.
+    pub fn share(self, shards: u32) -> Service {
+        let part = |all: u32| all.div_ceil(shards.max(1)).max(1);
+        Service { sessions: part(self.sessions), probes: part(self.probes), ..self }
+    }
+}
+
+/// A service as it stands.
+#[derive(Debug)]
+struct Standing {
+    rules: Service,
+    slots: Slots,
+}
+
+/// Who is let in.
+#[derive(Debug)]
+pub(super) struct Door {
+    services: Vec<Standing>,
+    per_address: Admission,
+    probes: Probes,
+    keying: Keying,
+}
+
+impl Door {
+    pub(super) fn new(services: Vec<Service>, per_address: u32, limits: ProbeLimits, seed: u64) -> Door {
+        let standing = |rules: Service| Standing { slots: Slots::new(rules.sessions, rules.probes), rules };
+        let entries = if limits.every.is_zero() { 0 } else { PROBE_ENTRIES };
+        Door {
+            services: services.into_iter().map(standing).collect(),
+            per_address: Admission::new(per_address),
+            probes: Probes::new(limits, entries),
+            keying: Keying::new([seed, !seed]),
+        }
+    }
+
+    /// A service's rules.
+    pub(super) fn rules(&self, id: ServiceId) -> Option<&Service> {
+        self.services.iter().find(|standing| standing.rules.id == id).map(|standing| &standing.rules)
+    }
+
+    fn slots(&mut self, id: ServiceId) -> Option<&mut Slots> {
+        self.services.iter_mut().find(|standing| standing.rules.id == id).map(|standing| &mut standing.slots)
+    }
+}
+
+impl Core {
+    pub(super) fn accepted(&mut self, listener: ListenerId, conn: Conn, peer: SocketAddr) {
+        self.counters.accepted += 1;
+        let at = self.config.listeners.get(usize::from(listener.0)).copied();
+        let at = at.unwrap_or(Listener::from(ListenerKind::Plain));
+        if let Err(end) = self.let_in(peer, at.service) {
+            return self.refuse(conn, end);
+        }
+        let channel = match at.kind {
+            ListenerKind::Tls => Channel::TlsFresh,
+            ListenerKind::Plain if self.config.v2 => Channel::Fresh,
+            ListenerKind::Plain => Channel::Plain,
+        };
+        let cursors = (self.blocks.head(), self.txs.sealed());
+        let mut client = Client::new(self.now, conn, peer, channel, cursors);
+        client.account.service = at.service;
+        let Some(id) = self.clients.insert(client) else {
+            self.door.per_address.left(peer);
+            if let Some(slots) = self.door.slots(at.service) {
+                slots.leave(Class::Probe);
+            }
+            return self.refuse(conn, End::Full);
+        };
+        self.in_handshake += 1;
+        self.handshakes.push_back(id);
+        if at.kind == ListenerKind::Tls {
+            self.shaking.came(id);
+        }
+        self.wheel.add(id, self.now.secs() + TRANSPORT_TIMEOUT.as_secs() as u32);
+        self.flow(id);
+        self.bound_handshakes();
+    }
+
+    /// Decides before anything is answered. On `Ok` the connection has a probe slot and counts for its address.
+    fn let_in(&mut self, peer: SocketAddr, service: ServiceId) -> Result<(), End> {
+        if self.draining.is_some() {
+            return Err(End::Shutdown);
+        }
+        if self.bans.covers(peer.ip(), self.unix).is_some() {
+            return Err(End::Banned);
+        }
+        if self.clients.room() == 0 {
+            return Err(End::Full);
+        }
+        let keys = self.door.keying.of(peer.ip());
+        let now = self.now;
+        let slots = self.door.slots(service).ok_or(End::Drained)?;
+        slots.enter().map_err(|_| End::NoProbeSlot)?;
+        // What costs the newcomer something comes last: a refusal for our reasons is not held against it.
+        let entered = self.door.per_address.enter(peer).and_then(|()| {
+            self.door.probes.enter(now, keys).map_err(|_| {
+                self.door.per_address.left(peer);
+                End::ProbeTooOften
+            })
+        });
+        if entered.is_err()
+            && let Some(slots) = self.door.slots(service)
+        {
+            slots.leave(Class::Probe);
+        }
+        entered
+    }
+
+    /// A client has gone: its slot is free.
+    pub(super) fn left(&mut self, client: &Client) {
+        self.door.per_address.left(client.peer.into());
+        if let Some(slots) = self.door.slots(client.account.service) {
+            slots.leave(client.account.class);
+        }
+    }
+
+    /// Makes a session of a probe.
+    ///
+    /// # Errors
+    /// `NoSession`: there is no slot.
+    pub(super) fn promote(&mut self, id: ClientId) -> Result<(), End> {
+        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
+        if client.account.class != Class::Probe {
+            return Ok(());
+        }
+        let (service, peer) = (client.account.service, SocketAddr::from(client.peer));
+        match self.door.slots(service).map(Slots::promote) {
+            Some(Ok(())) => {}
+            Some(Err(NoSlot::Session | NoSlot::Probe)) | None => return Err(End::NoSession),
+        }
+        client.account.class = Class::Free;
+        self.counters.promoted += 1;
+        self.door.probes.refund(self.door.keying.of(peer.ip()));
+        Ok(())
+    }
+
+    /// What a probe's message asks for may need a session. `out` then says where else to go, if we know.
+    pub(super) fn admit(&mut self, id: ClientId, effect: &Effect<'_>, out: &mut Vec<u8>) -> Result<(), End> {
+        if !is_work(effect) {
+            return Ok(());
+        }
+        let filters = matches!(
+            effect,
+            Effect::GetCFilters { .. } | Effect::GetCFHeaders { .. } | Effect::GetCFCheckpt { .. }
+        );
+        let service = self.clients.get_mut(id).map(|client| client.account.service);
+        let without = service.and_then(|id| self.door.rules(id)).map(|rules| rules.without);
+        if filters && without.is_some_and(|bits| bits.contains(Services::COMPACT_FILTERS)) {
+            return Err(End::FiltersNotServed);
+        }
+        self.promote(id).inspect_err(|_| self.tell_siblings(id, out))
+    }
+
+    fn tell_siblings(&mut self, id: ClientId, out: &mut Vec<u8>) {
+        let Some(client) = self.clients.get_mut(id).filter(|c| c.is(Flags::READY)) else { return };
+        let (addr, addrv2) = &self.addresses;
+        out.extend_from_slice(if client.is(Flags::ADDRV2) { addrv2 } else { addr });
+    }
+
+    /// What is due for a probe at this second: its promotion, or its end. Otherwise the second when it is to be looked at again.
+    pub(super) fn probe_due(&mut self, id: ClientId, now: u32) -> Result<u32, End> {
+        let Some(client) = self.clients.get_mut(id) else { return Ok(u32::MAX) };
+        if client.account.class != Class::Probe || !client.is(Flags::READY) {
+            return Ok(u32::MAX);
+        }
+        let (since, listens) = (client.since, client.flags.intersects(Flags::HEADERS | Flags::COMPACT));
+        let service = client.account.service;
+        let listener = since.saturating_add(LISTENER_TIME);
+        if listens && now >= listener {
+            return self.promote(id).map(|()| u32::MAX);
+        }
+        let time = self.door.rules(service).and_then(|rules| rules.probe_time);
+        let over = time.map_or(u32::MAX, |time| since.saturating_add(time.as_secs() as u32));
+        if now >= over {
+            return Err(End::ProbeOver);
+        }
+        Ok(if listens { over.min(listener) } else { over })
+    }
+
+    /// Ends a probe whose time is over, or for whom there is no session slot: that one is told where else to go.
+    pub(super) fn turn_away(&mut self, id: ClientId, end: End) {
+        if end == End::NoSession {
+            let mut out = std::mem::take(&mut self.reply);
+            self.tell_siblings(id, &mut out);
+            if !out.is_empty() {
+                self.push_message(id, |pending| pending.extend_from_slice(&out));
+            }
+            out.clear();
+            self.reply = out;
+        }
+        self.fail(id, end);
+    }
+
+    /// Closes a connection that never became a client. Nothing was read or sent, so nothing is pending.
+    fn refuse(&mut self, conn: Conn, end: End) {
+        self.counters.end(end);
+        let nobody = ClientId { slot: ClientId::MAX_SLOTS - 1, generation: 0 };
+        self.ops.push(Op::Close { client: nobody, conn, reset: true });
+    }
+}
+
+/// True exactly when a message asks for what only sessions get.
+fn is_work(effect: &Effect<'_>) -> bool {
+    match effect {
+        Effect::GetHeaders { .. }
+        | Effect::GetBlocks { .. }
+        | Effect::GetData(_)
+        | Effect::GetBlockTxn { .. }
+        | Effect::GetCFilters { .. }
+        | Effect::GetCFHeaders { .. }
+        | Effect::GetCFCheckpt { .. }
+        | Effect::Mempool
+        | Effect::Inv(_)
+        | Effect::Tx(_) => true,
+        Effect::None
+        | Effect::Fault(_)
+        | Effect::Hello(_)
+        | Effect::Ready
+        | Effect::Pinged
+        | Effect::Ponged
+        | Effect::GetAddr
+        | Effect::NotFound(_) => false,
+    }
+}
