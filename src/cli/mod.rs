@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod ctl;
 mod demo;
 mod doctor;
@@ -111,6 +112,15 @@ struct RunArgs {
     /// Prometheus text at http://ADDR:PORT/metrics.
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<String>,
+    /// The admin interface's Unix socket; "off" for none.
+    #[arg(long, value_name = "PATH")]
+    admin_socket: Option<String>,
+    /// The admin interface over TCP.
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<String>,
+    /// File with the token for it.
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -247,6 +257,9 @@ impl RunArgs {
         set("log_format", self.log_format.map(Value::String));
         set("log_level", self.log_level.map(Value::String));
         set("metrics", self.metrics.map(Value::String));
+        set("admin_socket", self.admin_socket.map(Value::String));
+        set("admin", self.admin.map(Value::String));
+        set("admin_token_file", self.admin_token_file.map(Value::String));
         table
     }
 }

@@ -45,9 +45,21 @@ fn what_a_killed_relay_has_left_is_replaced_and_nothing_else() {
     assert_eq!(std::fs::read(&path).unwrap(), b"somebody's");
     for path in [dir.path().join("no/folder"), dir.path().join("x".repeat(120))] {
         let error = listen(&path).unwrap_err();
-        assert!(error.contains("`admin_socket`") && error.contains("at most 100 bytes"), "{error}");
+        assert!(error.contains("`admin_socket`") && error.contains("at most 60 bytes"), "{error}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+}
+
+#[test]
+fn a_folder_may_be_deeper_than_an_address_is_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = dir.path().join("d".repeat(100)).join("e".repeat(100));
+    std::fs::create_dir_all(&deep).unwrap();
+    let path = deep.join("admin.sock");
+    let first = listen(&path).unwrap();
+    assert!(listen(&path).unwrap_err().contains("another relay answers there"));
+    drop(first);
+    assert_eq!(std::fs::read_dir(&deep).unwrap().count(), 0);
 }
 
 #[test]

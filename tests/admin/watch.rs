@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::Path;
 
 use breakwater::base::{ClientId, ClientRef, End, ShardId, Tags};
 use breakwater::control::admin::{Event, What};
@@ -31,11 +32,15 @@ fn tip(height: u32) -> Event {
 }
 
 /// A watcher that has seen the head of its answer.
-struct Watcher(BufReader<Box<dyn Stream>>);
+pub struct Watcher(BufReader<Box<dyn Stream>>);
 
 impl Watcher {
     fn start(server: &Server, query: &str) -> Watcher {
-        let mut stream = unix(&server.socket);
+        Watcher::at(&server.socket, query)
+    }
+
+    pub fn at(socket: &Path, query: &str) -> Watcher {
+        let mut stream = unix(socket);
         stream.write_all(&request("GET", &format!("/api/v1/events{query}"), None, "")).unwrap();
         let mut watcher = Watcher(BufReader::new(stream));
         let mut head = String::new();
@@ -47,7 +52,7 @@ impl Watcher {
     }
 
     /// The next event's name and data.
-    fn next(&mut self) -> (String, Value) {
+    pub fn next(&mut self) -> (String, Value) {
         let mut name = String::new();
         loop {
             let mut line = String::new();

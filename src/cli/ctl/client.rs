@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::cli::Failure;
+use crate::control::admin::short_way;
 use crate::control::one_line;
 
 /// Longest call: the relay gives up earlier.
@@ -125,7 +126,10 @@ impl Client {
             Failure::Other(format!("cannot reach {}: {error}; {hint}", self.endpoint.name()))
         };
         match &self.endpoint {
-            Endpoint::Unix(path) => exchange(UnixStream::connect(path).await.map_err(away)?, request).await,
+            Endpoint::Unix(path) => {
+                let (_folder, way) = short_way(path).map_err(away)?;
+                exchange(UnixStream::connect(way).await.map_err(away)?, request).await
+            }
             Endpoint::Tcp(authority, _) => {
                 exchange(TcpStream::connect(authority.as_str()).await.map_err(away)?, request).await
             }
