@@ -3,13 +3,27 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may panic; that is how it fails.
 
+#[path = "admin/calls.rs"]
+mod calls;
+#[path = "admin/ctl.rs"]
+mod ctl;
+#[path = "admin/described.rs"]
+mod described;
+#[path = "admin/doors.rs"]
+mod doors;
 #[path = "admin/http.rs"]
 mod http;
+#[path = "admin/real.rs"]
+mod real;
+#[path = "admin/refusals.rs"]
+mod refusals;
 #[path = "admin/relay.rs"]
 mod relay;
 #[path = "admin/server.rs"]
 mod server;
 mod support;
+#[path = "admin/watch.rs"]
+mod watch;
 
 use server::{Server, Tcp};
 

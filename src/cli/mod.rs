@@ -4,6 +4,8 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
+mod ctl;
 mod demo;
 mod doctor;
 mod host;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use toml::{Table, Value};
 
 use crate::control::config::{Config, DEFAULT, one_line};
@@ -48,8 +50,15 @@ enum Command {
     /// Changes nothing. Status 0: the host carries them. Status 1: it does not. Status 2: bad usage or configuration.
     /// kernel-tuning/README.md describes each setting and the JSON.
     Doctor(doctor::DoctorArgs),
+    /// See and change a running relay, by its admin interface.
+    Ctl(Box<ctl::CtlArgs>),
     /// List every metric with its labels and meaning.
     Metrics,
+    /// Print a shell's completions: add them to it as its manual says.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -103,6 +112,15 @@ struct RunArgs {
     /// Prometheus text at http://ADDR:PORT/metrics.
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<String>,
+    /// The admin interface's Unix socket; "off" for none.
+    #[arg(long, value_name = "PATH")]
+    admin_socket: Option<String>,
+    /// The admin interface over TCP.
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<String>,
+    /// File with the token for it.
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -162,6 +180,12 @@ pub fn main() -> ExitCode {
             Ok(false) => return ExitCode::from(1),
             Err(failure) => Err(failure),
         },
+        Command::Ctl(args) => ctl::ctl(*args),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "breakwater", &mut text);
+            ctl::print(&String::from_utf8_lossy(&text))
+        }
         Command::Metrics => {
             for (name, labels, text) in metrics::documented() {
                 println!("{name} {{{labels}}}\n    {text}");
@@ -233,6 +257,9 @@ impl RunArgs {
         set("log_format", self.log_format.map(Value::String));
         set("log_level", self.log_level.map(Value::String));
         set("metrics", self.metrics.map(Value::String));
+        set("admin_socket", self.admin_socket.map(Value::String));
+        set("admin", self.admin.map(Value::String));
+        set("admin_token_file", self.admin_token_file.map(Value::String));
         table
     }
 }
@@ -293,7 +320,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 }

@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use bitcoin::hex::DisplayHex as _;
 
 use crate::base::ShardId;
+use crate::base::Tags;
+use crate::control::admin::{Events, What};
 use crate::control::metrics;
 use crate::hub::driver::Observer;
-use crate::hub::{Hub, HubEvent};
+use crate::hub::session::LinkKind;
+use crate::hub::{Hub, HubEvent, NodeAddr};
 use crate::link::ShardReport;
 use crate::wire::{self, Hash};
 
@@ -17,18 +20,21 @@ pub(super) struct Log {
     listen: String,
     tls: String,
     ready: bool,
+    /// For who watches.
+    events: Events,
 }
 
 impl Log {
     /// Where clients connect, plain and with TLS, for the line that says so.
-    pub(super) fn new(listen: &[SocketAddr], tls: &[SocketAddr]) -> Log {
+    pub(super) fn new(listen: &[SocketAddr], tls: &[SocketAddr], events: Events) -> Log {
         let list = |at: &[SocketAddr]| at.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
-        Log { listen: list(listen), tls: list(tls), ready: false }
+        Log { listen: list(listen), tls: list(tls), ready: false, events }
     }
 }
 
 impl Observer for Log {
     fn event(&mut self, event: &HubEvent) {
+        tell(&self.events, event);
         match event {
             HubEvent::NodeUp { node, kind, user_agent, services, height, v2 } => {
                 let (kind, transport) = (kind.label(), if v2.is_some() { "v2" } else { "v1" });
@@ -90,5 +96,28 @@ impl Observer for Log {
 
     fn second(&mut self, hub: &Hub, dropped: u64) {
         metrics::publish_hub(hub, dropped);
+    }
+}
+
+/// Tells who watches by the admin interface.
+pub(super) fn tell(events: &Events, event: &HubEvent) {
+    if events.is_watched()
+        && let Some(what) = told(event)
+    {
+        events.happened(what, Tags::default());
+    }
+}
+
+fn told(event: &HubEvent) -> Option<What> {
+    let link = |node: &NodeAddr, kind: &LinkKind, up, reason| {
+        Some(What::NodeLink { node: node.to_string(), link: kind.label(), up, reason })
+    };
+    match event {
+        HubEvent::NodeUp { node, kind, .. } => link(node, kind, true, None),
+        HubEvent::NodeDown { node, kind, reason, .. } => link(node, kind, false, Some(reason.clone())),
+        HubEvent::Tip { height, hash } => {
+            Some(What::Tip { height: *height, hash: wire::display(hash).to_string() })
+        }
+        _ => None,
     }
 }

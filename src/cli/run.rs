@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Failure;
+use super::admin::Door;
 use super::doctor;
 use super::host::Host;
 use super::observe::Log;
@@ -26,15 +27,14 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
     logs::start(config.log_json, config.log_level);
     let tls = load_tls(&config.tls)?;
     check_host(&mut config)?;
-    if let Some(address) = config.metrics {
-        metrics::start(address).map_err(Failure::Other)?;
-    }
+    let metrics = metrics::start(config.metrics).map_err(Failure::Other)?;
     let seed = rand::random();
     let nonces = Nonces::new(rand::random());
     // The store first: a folder that cannot be used is known before a port is taken.
     let store = open_store(&config)?;
+    let door = Door::open(&config.admin)?;
     let host = Host::start(&config, nonces, seed, tls.clone())?;
-    let mut log = Log::new(&host.addresses, &host.tls_addresses);
+    let mut log = Log::new(&host.addresses, &host.tls_addresses, door.events.clone());
     let (links, bell, threads, _reserved) = host.split();
     let drain = HubHandle::new(bell.clone());
     on_signal(drain.clone(), config.tls.clone(), tls)?;
@@ -43,6 +43,7 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
         network = network_name(config.network),
         shards = config.shards,
         max_clients = config.max_clients,
+        admin = %door.name,
         "breakwater {}",
         env!("CARGO_PKG_VERSION")
     );
@@ -62,7 +63,7 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
         info: info(&config),
         bans: load_bans(&state)?,
         state,
-        serve: Box::new(|_commands| {}),
+        serve: door.serve(metrics),
     };
     driver::run(make, around)?;
     Host::join(threads);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bitcoin::Network;
 use toml::{Table, Value};
 
+use super::admin_config::AdminConfig;
 use super::encryption::TlsConfig;
 use super::services::{ProbeConfig, ServiceConfig};
 use crate::admission::Costs;
@@ -116,6 +117,8 @@ pub struct Config {
     pub log_level: tracing::Level,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+    /// Where the admin interface is.
+    pub admin: AdminConfig,
 }
 
 impl Config {
@@ -151,11 +154,14 @@ impl Config {
     }
 
     fn from_table(keys: &Keys<'_>) -> Result<Config, ConfigError> {
+        let network = keys.network("network")?;
+        let data_dir = PathBuf::from(keys.string("data_dir", "a path")?);
         let config = Config {
-            network: keys.network("network")?,
+            admin: keys.admin(&data_dir.join(network_name(network)))?,
+            network,
             nodes: keys.strings("nodes", "a list of HOST:PORT")?,
             listen: keys.addresses("listen")?,
-            data_dir: PathBuf::from(keys.string("data_dir", "a path")?),
+            data_dir,
             v2: keys.flag("v2")?,
             tls: keys.tls()?,
             handshakes: keys.handshakes()?,
@@ -371,7 +377,7 @@ impl Keys<'_> {
         self.strings(key, expected)?.into_iter().map(parse).collect()
     }
 
-    fn optional_address(&self, key: &'static str) -> Result<Option<SocketAddr>, ConfigError> {
+    pub(super) fn optional_address(&self, key: &'static str) -> Result<Option<SocketAddr>, ConfigError> {
         let text = self.string(key, "ADDRESS:PORT, or empty")?;
         if text.is_empty() {
             return Ok(None);

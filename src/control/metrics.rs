@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::base::{End, Fault, ShardId};
 use crate::hub::{Hub, HubCounters};
@@ -67,15 +67,42 @@ pub fn documented() -> Vec<(String, &'static str, String)> {
         "",
         "Announcements dropped because a shard was too far behind.".into(),
     ));
+    list.push((
+        "breakwater_admin_events_lagged_total".into(),
+        "",
+        "Watchers of the admin interface's events dropped because they were slow.".into(),
+    ));
     list.extend(HUB_GAUGES.map(|(name, text)| (format!("breakwater_hub_{name}"), "", text.to_string())));
     list
 }
 
-/// Starts the exposition at `address` on a thread of its own. Without it everything is still counted, for the final report.
+/// The metrics as they stand.
+#[derive(Clone)]
+pub struct Exposition(PrometheusHandle);
+
+impl Exposition {
+    /// In Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.0.run_upkeep();
+        self.0.render()
+    }
+}
+
+impl std::fmt::Debug for Exposition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Exposition")
+    }
+}
+
+/// Begins to gather them; at `address`, if there is one, they are served on a thread of its own.
 ///
 /// # Errors
 /// The address cannot be used, or another recorder is installed.
-pub fn start(address: SocketAddr) -> Result<(), String> {
+pub fn start(address: Option<SocketAddr>) -> Result<Exposition, String> {
+    let Some(address) = address else {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        return install(recorder);
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -88,14 +115,7 @@ pub fn start(address: SocketAddr) -> Result<(), String> {
         let _inside = runtime.enter();
         PrometheusBuilder::new().with_http_listener(address).build().map_err(|e: BuildError| e.to_string())?
     };
-    metrics::set_global_recorder(recorder).map_err(|e| format!("metrics: {e}"))?;
-    for (name, _, text) in documented() {
-        if name.ends_with("_total") {
-            describe_counter!(name, text);
-        } else {
-            describe_gauge!(name, text);
-        }
-    }
+    let exposition = install(recorder)?;
     std::thread::Builder::new()
         .name("metrics".into())
         .spawn(move || {
@@ -104,7 +124,20 @@ pub fn start(address: SocketAddr) -> Result<(), String> {
             }
         })
         .map_err(|error| format!("metrics: no thread: {error}"))?;
-    Ok(())
+    Ok(exposition)
+}
+
+fn install(recorder: PrometheusRecorder) -> Result<Exposition, String> {
+    let exposition = Exposition(recorder.handle());
+    metrics::set_global_recorder(recorder).map_err(|e| format!("metrics: {e}"))?;
+    for (name, _, text) in documented() {
+        if name.ends_with("_total") {
+            describe_counter!(name, text);
+        } else {
+            describe_gauge!(name, text);
+        }
+    }
+    Ok(exposition)
 }
 
 /// Publishes a shard's totals.

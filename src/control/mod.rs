@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod admin_config;
 pub mod config;
 pub mod duration;
 pub mod encryption;

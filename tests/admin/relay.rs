@@ -28,8 +28,6 @@ pub struct World {
     pub asked: Asked,
     /// Whether there is a tip.
     pub has_tip: Arc<Mutex<bool>>,
-    /// Commands that are kept without an answer.
-    kept: Vec<Command>,
     bans: BTreeMap<IpNet, Ban>,
     nodes: Vec<String>,
     accounts: BTreeMap<Identity, Account>,
@@ -53,7 +51,6 @@ impl World {
         World {
             asked,
             has_tip,
-            kept: Vec::new(),
             bans: BTreeMap::new(),
             nodes: vec!["127.0.0.1:8335".into()],
             accounts: BTreeMap::new(),
@@ -76,12 +73,6 @@ impl World {
         match command {
             Command::Info(reply) => send(reply, Ok(self.info())),
             Command::Clients { filter, after, limit, reply } => send(reply, page(&filter, after, limit)),
-            // One second of pause is the sign for "never answer".
-            Command::Act { action: breakwater::link::Action::Pause(time), .. }
-                if time == Duration::from_millis(1_001) =>
-            {
-                self.kept.push(command);
-            }
             Command::Act { who, reply, .. } | Command::SetClients { who, reply, .. } => {
                 send(reply, meant(&who))
             }

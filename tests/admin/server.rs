@@ -1,7 +1,7 @@
 //! The real server, on the kind of runtime that the hub has, with a relay that is none behind it.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc as sync};
 use std::thread::JoinHandle;
 
@@ -68,7 +68,11 @@ impl Server {
         let (ready, is_ready) = sync::channel();
         let thread = std::thread::spawn(move || {
             tokio_uring::start(async move {
-                let relay = answered.then(|| tokio_uring::spawn(world.run(inbox)));
+                // One that is silent keeps what it was asked.
+                let (mut inbox, mut relay) = (Some(inbox), None);
+                if answered {
+                    relay = inbox.take().map(|inbox| tokio_uring::spawn(world.run(inbox)));
+                }
                 ready.send(()).unwrap();
                 let stopped = async move { drop(stopped.await) };
                 serve(listeners, admin, stopped).await.expect("it serves");
@@ -128,10 +132,6 @@ impl Server {
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the server ends");
         }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.socket
     }
 }
 

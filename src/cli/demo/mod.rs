@@ -104,6 +104,7 @@ fn show(
     let ways = Arc::new(Ways::new(relay.addresses, relay.certificate.clone())?);
     let crowd = clients::start(&board, &watched, &ways, &node.headers, feeds)?;
     view.begin(relay.addresses, node.address, size.clients, span);
+    view.admin(&relay.admin);
 
     let stopped = runtime.block_on(watch_it(&board, &relay, &mut signals, span, &mut view));
     let _ = phase.send(Phase::Settling);

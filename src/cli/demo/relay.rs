@@ -13,9 +13,12 @@ use toml::{Table, Value};
 use super::board::Board;
 use crate::admission::Bans;
 use crate::base::{Nonces, ShardId};
+use crate::cli::admin::Door;
 use crate::cli::host::Host;
+use crate::cli::observe;
 use crate::cli::{Failure, run};
-use crate::control::Config;
+use crate::control::admin::Events;
+use crate::control::{Config, metrics};
 use crate::hub::driver::{self, HubHandle, Observer, Surroundings};
 use crate::hub::state::StateFolder;
 use crate::hub::{Hub, HubEvent};
@@ -47,6 +50,8 @@ pub(super) struct Relay {
     pub(super) addresses: Addresses,
     /// Its certificate: what clients trust.
     pub(super) certificate: Pem,
+    /// The admin interface's socket.
+    pub(super) admin: PathBuf,
     hub: JoinHandle<Result<(), Failure>>,
     drain: HubHandle,
     _folder: Folder,
@@ -85,11 +90,15 @@ pub(super) fn start(
     let drain = HubHandle::new(host.bell.clone());
     let asked = drain.clone();
     let (ready, told) = mpsc::sync_channel(1);
-    let mut watch = Watch { board: board.clone(), ready };
+    let board = board.clone();
+    let admin = config.admin.socket.clone().unwrap_or_default();
     let work = move || {
         let (links, bell, threads, _reserved) = host.split();
         // Opened on this thread: the store stays where it is made.
         let (store, opened) = run::open_store(&config)?;
+        let door = Door::open(&config.admin)?;
+        let metrics = metrics::start(None).map_err(Failure::Other)?;
+        let mut watch = Watch { board, ready, events: door.events.clone() };
         let hub_config = run::hub_config(&config, seed, nonces);
         let make = |now, unix| {
             Hub::new(hub_config, store, opened, now, unix)
@@ -104,7 +113,7 @@ pub(super) fn start(
             info: run::info(&config),
             bans: Bans::default(),
             state: StateFolder(config.network_dir()),
-            serve: Box::new(|_commands| {}),
+            serve: door.serve(metrics),
         };
         driver::run(make, around)?;
         Host::join(threads);
@@ -115,7 +124,9 @@ pub(super) fn start(
         .spawn(work)
         .map_err(|error| Failure::Other(format!("no thread for the hub: {error}")))?;
     match told.recv_timeout(READY) {
-        Ok(()) => Ok(Relay { addresses: Addresses { open, tls }, certificate, hub, drain, _folder: folder }),
+        Ok(()) => {
+            Ok(Relay { addresses: Addresses { open, tls }, certificate, admin, hub, drain, _folder: folder })
+        }
         Err(mpsc::RecvTimeoutError::Timeout) => {
             Err(Failure::Other(format!("the relay was not ready within {} s", READY.as_secs())))
         }
@@ -165,10 +176,12 @@ fn config(folder: &Path, node: SocketAddr, clients: usize, files: u64) -> Result
 struct Watch {
     board: Arc<Board>,
     ready: mpsc::SyncSender<()>,
+    events: Events,
 }
 
 impl Observer for Watch {
     fn event(&mut self, event: &HubEvent) {
+        observe::tell(&self.events, event);
         self.board.lock().hub_event(event);
     }
 
@@ -178,10 +191,12 @@ impl Observer for Watch {
     }
 
     fn report(&mut self, shard: ShardId, report: &ShardReport) {
+        metrics::publish(shard, report);
         self.board.lock().shard(shard, report);
     }
 
     fn second(&mut self, hub: &Hub, dropped: u64) {
+        metrics::publish_hub(hub, dropped);
         self.board.lock().hub(hub, dropped);
     }
 }

@@ -54,6 +54,11 @@ impl View {
         put(std::slice::from_ref(&head));
     }
 
+    /// Says how the relay can be asked while it runs.
+    pub(super) fn admin(&self, socket: &std::path::Path) {
+        put(&[format!("see into it: breakwater ctl --socket {} clients", socket.display())]);
+    }
+
     /// Shows how it stands.
     pub(super) fn show(&mut self, numbers: &Numbers) {
         let seconds = self.begun.elapsed().as_secs();

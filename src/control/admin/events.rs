@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::response::sse;
 use serde::Serialize;
@@ -282,13 +283,19 @@ impl EventView {
 #[derive(Clone, Debug)]
 pub struct Events {
     sender: broadcast::Sender<Arc<Event>>,
+    capacities: Arc<Capacities>,
     lagged: Arc<AtomicU64>,
     watchers: Arc<AtomicUsize>,
 }
 
 impl Default for Events {
     fn default() -> Events {
-        Events { sender: broadcast::channel(EVENTS).0, lagged: Arc::default(), watchers: Arc::default() }
+        Events {
+            sender: broadcast::channel(EVENTS).0,
+            capacities: Arc::default(),
+            lagged: Arc::default(),
+            watchers: Arc::default(),
+        }
     }
 }
 
@@ -301,6 +308,27 @@ impl Events {
     /// True exactly when somebody watches: otherwise an event need not be made.
     pub fn is_watched(&self) -> bool {
         self.sender.receiver_count() > 0
+    }
+
+    /// What every event from now on carries: capacities that may be connected, are connected, and of the priority clients
+    /// among those; cost units a second.
+    pub fn set_capacities(&self, total: u64, connected: u64, priority_connected: u64) {
+        self.capacities.total.store(total, Ordering::Relaxed);
+        self.capacities.connected.store(connected, Ordering::Relaxed);
+        self.capacities.priority_connected.store(priority_connected, Ordering::Relaxed);
+    }
+
+    /// Tells those who watch that it has happened now.
+    pub fn happened(&self, what: What, tags: Tags) {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.tell(Event {
+            time,
+            what,
+            tags,
+            total_capacity: self.capacities.total.load(Ordering::Relaxed),
+            connected_capacity: self.capacities.connected.load(Ordering::Relaxed),
+            priority_connected_capacity: self.capacities.priority_connected.load(Ordering::Relaxed),
+        });
     }
 
     /// Tells those who watch.
@@ -326,6 +354,14 @@ impl Events {
         tokio::spawn(task);
         Some(Watch { events, was_slow: Some(was_slow), tags, _place: place })
     }
+}
+
+/// As they were said last.
+#[derive(Debug, Default)]
+struct Capacities {
+    total: AtomicU64,
+    connected: AtomicU64,
+    priority_connected: AtomicU64,
 }
 
 /// A watcher's place, given back when it goes.

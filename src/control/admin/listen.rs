@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,9 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Token;
+
+/// A path of these bytes fits an address with room for the name it is bound under first.
+const SHORT: usize = 80;
 
 /// Where to listen.
 #[derive(Clone, Debug, Default)]
@@ -113,8 +117,9 @@ impl UnixSocket {
     fn bind(path: &Path) -> Result<UnixSocket, ListenError> {
         make_room(path)?;
         let bind = || {
+            let (_folder, way) = short_way(path)?;
             // Bound under another name: when it gets its own, nobody but us may open it.
-            let early = path.with_extension(format!("{}.new", std::process::id()));
+            let early = way.with_extension(format!("{}.new", std::process::id()));
             let _ = fs::remove_file(&early);
             let listener = UnixListener::bind(&early)?;
             fs::set_permissions(&early, fs::Permissions::from_mode(0o600))?;
@@ -136,6 +141,21 @@ impl Drop for UnixSocket {
     }
 }
 
+/// A way to a socket that is short enough for its address (108 bytes, unix(7)), however deep its folder is. It holds as long as the
+/// file, which is the folder.
+///
+/// # Errors
+/// There is no such folder.
+pub fn short_way(path: &Path) -> io::Result<(Option<fs::File>, PathBuf)> {
+    let (folder, name) = (path.parent(), path.file_name());
+    let (Some(folder), Some(name), true) = (folder, name, path.as_os_str().len() > SHORT) else {
+        return Ok((None, path.to_path_buf()));
+    };
+    let folder = fs::File::open(folder)?;
+    let way = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    Ok((Some(folder), way))
+}
+
 /// A socket nobody listens on is what a relay that was killed has left.
 fn make_room(path: &Path) -> Result<(), ListenError> {
     let name = || path.display().to_string();
@@ -148,7 +168,8 @@ fn make_room(path: &Path) -> Result<(), ListenError> {
     // Without waiting: the queue of a relay that lives may be full.
     let connect = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-        socket.connect(&SockAddr::unix(path)?)
+        let (_folder, way) = short_way(path)?;
+        socket.connect(&SockAddr::unix(way)?)
     };
     match connect() {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -161,6 +182,6 @@ fn make_room(path: &Path) -> Result<(), ListenError> {
 }
 
 fn system(path: &Path, error: io::Error) -> ListenError {
-    let expected = "a path of at most 100 bytes in a folder that can be written";
+    let expected = "a name of at most 60 bytes in a folder that can be written";
     ListenError::System { key: "admin_socket", at: path.display().to_string(), expected, error }
 }

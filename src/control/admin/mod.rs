@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use events::{Event, Events, What};
 pub use guard::Token;
-pub use listen::{Listen, ListenError, Listeners};
+pub use listen::{Listen, ListenError, Listeners, short_way};
 pub use openapi::description;
 pub use serve::serve;
 

@@ -1,6 +1,6 @@
 //! Bans.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
@@ -10,9 +10,10 @@ use utoipa::ToSchema;
 
 use super::targets::network;
 use super::view::Done;
-use crate::control::admin::Admin;
+use crate::base::Tags;
 use crate::control::admin::extract::{Body, Named, within};
 use crate::control::admin::problem::Problem;
+use crate::control::admin::{Admin, What};
 use crate::hub::command::{Ban, Command};
 
 /// Longest ban, seconds: 32 years.
@@ -79,7 +80,11 @@ pub(super) async fn add(
         let expected = format!("at most {REASON} bytes without control characters");
         return Err(Problem::value("reason", reason, expected));
     }
+    let told = reason.clone();
     let clients = admin.ask(|reply| Command::Ban { network, time, reason, reply }).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let until = now.saturating_add(time.as_secs());
+    admin.events.happened(What::Ban { network, until, reason: told }, Tags::default());
     Ok(Json(Done { clients }))
 }
 
@@ -93,5 +98,6 @@ pub(super) async fn add(
 pub(super) async fn remove(State(admin): State<Admin>, Named(text): Named) -> Result<StatusCode, Problem> {
     let network = network("network", &text)?;
     admin.ask(|reply| Command::Unban { network, reply }).await?;
+    admin.events.happened(What::Unban { network }, Tags::default());
     Ok(StatusCode::NO_CONTENT)
 }
