@@ -303,5 +303,4 @@ fn crowd(crowds: &mut BTreeSet<(u32, u64, u64)>, key: u64, group: &Group, enter:
 }
 
 #[cfg(test)]
-#[path = "evict_tests.rs"]
 mod tests;

@@ -258,6 +258,12 @@ impl House {
         self.recharge
     }
 
+    /// A client's priority now: above zero of a priority client, minus its negative balance of a free one.
+    pub fn priority(&self, now: UnixTime, seat: Seat) -> Option<f64> {
+        let (place, worth) = self.find(seat)?;
+        Some(self.epoch.priority(now, worth, place.rate))
+    }
+
     /// How many are in.
     pub fn len(&self) -> usize {
         self.order.len()
@@ -378,5 +384,4 @@ fn class_of(worth: Worth) -> Class {
 }
 
 #[cfg(test)]
-#[path = "house_tests.rs"]
 mod tests;

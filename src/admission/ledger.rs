@@ -246,5 +246,4 @@ fn read_balance(fields: &mut Fields) -> Result<Balance, JsonError> {
 }
 
 #[cfg(test)]
-#[path = "ledger_tests.rs"]
 mod tests;
