@@ -70,6 +70,9 @@ impl Probes {
 
     /// Takes one of both buckets, or says whose is empty and takes nothing. Those refused leave no trace in the tables.
     pub fn enter(&mut self, now: Instant, keys: Keys) -> Result<(), TooOften> {
+        if self.limits.every.is_zero() {
+            return Ok(());
+        }
         let [identity, group] = self.gauges();
         if !self.groups.has(now, keys.group, group) {
             return Err(TooOften::Group);
@@ -82,14 +85,15 @@ impl Probes {
         Ok(())
     }
 
-    /// One who had entered has asked for real work and taken a session slot: it was no probe, and gets back what it took.
+    /// One who had entered has asked for real work and taken a session slot: it was no probe, and gets back what it took. How often
+    /// somebody may do that is bounded by session slots and connections per address.
     pub fn refund(&mut self, keys: Keys) {
         let [identity, group] = self.gauges();
         self.groups.give(keys.group, group);
         self.identities.give(keys.identity, identity);
     }
 
-    /// Other limits from now on. What was taken stays taken, as the time it had cost.
+    /// Other limits from now on. What was taken stays taken, as the time it had cost, and at most one burst of the new limits.
     pub fn set_limits(&mut self, limits: ProbeLimits) {
         self.limits = limits;
     }
@@ -138,8 +142,11 @@ impl Table {
     }
 
     fn has(&mut self, now: Instant, key: u64, gauge: Gauge) -> bool {
-        let paid = self.set(key).iter().find(|place| place[0] == key).map_or(0, |place| place[1]);
-        paid.max(now.0).saturating_add(gauge.every) <= now.0.saturating_add(gauge.depth)
+        let Some(place) = self.set(key).iter_mut().find(|place| place[0] == key) else { return true };
+        let most = now.0.saturating_add(gauge.depth);
+        // Under other limits more may have been owed.
+        place[1] = place[1].min(most);
+        place[1].max(now.0).saturating_add(gauge.every) <= most
     }
 
     fn take(&mut self, now: Instant, key: u64, gauge: Gauge) {
@@ -235,6 +242,17 @@ mod tests {
         }
         table.take(Instant(110), 9, gauge);
         assert!(table.places.iter().all(|place| place[0] != 3) && table.places[2][0] == 9);
+    }
+
+    #[test]
+    fn other_limits_hold_at_once() {
+        let mut probes = Probes::new(ProbeLimits::default(), 64);
+        assert_eq!(entered(&mut probes, START, keys(1), 20), 10);
+        probes.set_limits(ProbeLimits { every: Duration::from_secs(1), ..ProbeLimits::default() });
+        assert_eq!(entered(&mut probes, START + Duration::from_secs(5), keys(1), 20), 0, "it owes one burst");
+        assert_eq!(entered(&mut probes, START + MINUTE, keys(1), 20), 10);
+        probes.set_limits(ProbeLimits { every: Duration::ZERO, ..ProbeLimits::default() });
+        assert_eq!(entered(&mut probes, START + MINUTE, keys(1), 20), 20);
     }
 
     #[test]
