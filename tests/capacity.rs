@@ -1,5 +1,5 @@
-//! Capacity, simulated: hours of it, without a clock, a socket or a thread. What `../shared/design/capacity.md` promises is measured here
-//! on the parts that the shard and the hub use.
+//! Capacity, simulated: hours of it, without a clock, a socket or a thread. What `../shared/design/capacity.md` promises is
+//! measured here on the parts that the shard and the hub use.
 //!
 //! | what | how |
 //! |---|---|
@@ -7,6 +7,8 @@
 //! | overbooked, the right ones give way | idle clients begin to ask all at once, and stop again |
 //! | a balance of 0 makes a client free | it is served until its account is empty |
 //! | nobody flaps | more free clients than there is room for, that never stop trying |
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may panic; that is how it fails.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -51,15 +53,16 @@ impl Server {
     }
 }
 
+/// Who does something when, and the maximum and the real cost of the request that is served then.
+type Due = Reverse<(Instant, usize, Option<(u32, u32)>)>;
+
 /// What each client is served within `hours`, of requests for compact filters of 2 to 40 KB each.
 fn served(seed: u64, speed: u64, capacities: &[u32], hours: u64) -> Vec<u64> {
     let (mut rng, costs) = (SmallRng::seed_from_u64(seed), Costs::default());
     let mut server = Server { speed, free_at: START };
     let mut flows: Vec<Flow> = capacities.iter().map(|capacity| Flow::new(START, *capacity)).collect();
     let mut sums = vec![0; flows.len()];
-    // Who does something when, and the request that is served then.
-    let mut due: BinaryHeap<Reverse<(Instant, usize, Option<(u32, u32)>)>> =
-        (0..flows.len()).map(|n| Reverse((START, n, None))).collect();
+    let mut due: BinaryHeap<Due> = (0..flows.len()).map(|n| Reverse((START, n, None))).collect();
     let max = costs.max_cost(Kind::Filters, 100);
     while let Some(Reverse((now, n, done))) = due.pop() {
         if now.since(START) > Duration::from_secs(hours * 3_600) {
@@ -228,7 +231,8 @@ fn overbooked_the_worst_free_ones_give_way_and_the_total_falls_and_recovers() {
     hub.run(SECOND, 60);
     assert_eq!(hub.total.total(), to);
     assert_eq!(hub.kicked, [59, 58, 57], "the worst first: 700,000 of {to}");
-    // It goes on for an hour: the total comes close to what the host can serve, free clients go, priority clients are not touched.
+    // It goes on for an hour: the total comes close to what the host can serve, free clients go, priority clients are not
+    // touched.
     hub.run(3_600 * SECOND, 60);
     let after = hub.total.total();
     assert!((400_000..440_000).contains(&after), "{after}");
@@ -312,8 +316,8 @@ fn a_balance_that_reaches_zero_makes_the_client_free() {
     assert!(balance.negative(date(now)) > 1_000_000.0, "and they are owed");
 }
 
-/// Thirty free clients try every second to get one of ten places for six hours: how often somebody was replaced, and the shortest time
-/// after which one who had been replaced was back.
+/// Thirty free clients try every second to get one of ten places for six hours: how often somebody was replaced, and the
+/// shortest time after which one who had been replaced was back.
 fn crowd(seed: u64, bias: Duration) -> (usize, u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut house = House::new(100, bias, CALENDAR);
@@ -323,14 +327,14 @@ fn crowd(seed: u64, bias: Duration) -> (usize, u64) {
     let (mut replaced, mut shortest) = (0, u64::MAX);
     for now in CALENDAR..CALENDAR + 6 * 3_600 {
         // Those who are in are billed now and then, for what they had.
-        for n in 0..30 {
+        for (n, balance) in balances.iter_mut().enumerate() {
             if let Some((seat, since)) = seats.get_mut(&n)
                 && rng.random_range(0..10) == 0
             {
                 let usage = Usage { connected: Duration::from_secs(now - *since), capacity: 100, cost: 0 };
-                balances[n].tick(now, usage, &PRICES);
+                balance.tick(now, usage, &PRICES);
                 *since = now;
-                house.update(now, *seat, &balances[n], &PRICES).unwrap();
+                house.update(now, *seat, balance, &PRICES).unwrap();
             }
         }
         for _ in 0..30 {

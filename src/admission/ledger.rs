@@ -1,8 +1,8 @@
 //! The accounts: what recently seen hosts owe, and what clients of the operator's own have paid. The hub's side.
 //!
-//! Hosts are remembered in a bounded list; the one not seen for longest is forgotten, and its debt with it, which has mostly decayed
-//! by then. Priority accounts are never forgotten. Both outlive the process: here is the text, writing it to disk so that it is either the
-//! old or the new one is the caller's.
+//! Hosts are remembered in a bounded list; the one not seen for longest is forgotten, and its debt with it, which has mostly
+//! decayed by then. Priority accounts are never forgotten. Both outlive the process: here is the text, writing it to disk so
+//! that it is either the old or the new one is the caller's.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -163,8 +163,8 @@ impl Ledger {
         list
     }
 
-    /// As text, for the disk: the hosts in the order they were seen. About 70 bytes a host, and 50 ms for 100,000; a clone (6 ms) can
-    /// be written by another thread.
+    /// As text, for the disk: the hosts in the order they were seen. About 70 bytes a host, and 50 ms for 100,000; a clone (6
+    /// ms) can be written by another thread.
     pub fn to_json(&self) -> String {
         let host = |host: &Host| {
             let balance = BalanceText::from(&self.hosts.get(host)?.balance);

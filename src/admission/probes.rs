@@ -1,14 +1,14 @@
 //! How often somebody may come in at all: token buckets per identity and per group, in tables of fixed size.
 //!
-//! A bucket is the time until which what was taken is paid for (GCRA, as in `bucket`), so a full bucket is one whose time is over, and is the
-//! same as none. The table is of sets of [`WAYS`] places. When a set is full, the place with the fullest bucket gives way:
-//! forgetting a full one changes nothing, and to have an empty bucket forgotten somebody must empty the others of its
-//! set, too. Sets are chosen by a keyed hash, so that takes some eight hosts for each set of the table, tens of probes for each
-//! place; and while a table is full of empty buckets newcomers are held by their groups.
+//! A bucket is the time until which what was taken is paid for (GCRA, as in `bucket`), so a full bucket is one whose time is
+//! over, and is the same as none. The table is of sets of [`WAYS`] places. When a set is full, the place with the fullest
+//! bucket gives way: forgetting a full one changes nothing, and to have an empty bucket forgotten somebody must empty the
+//! others of its set, too. Sets are chosen by a keyed hash, so that takes some eight hosts for each set of the table, tens of
+//! probes for each place; and while a table is full of empty buckets newcomers are held by their groups.
 //!
 //! Each shard has tables of its own. A host's connections spread over the shards, so each shard gives its part of the rate and
-//! the whole burst ([`ProbeLimits::per_shard`]): over a long time the sum is at most the rate, and it is above by at most one burst for
-//! each shard.
+//! the whole burst ([`ProbeLimits::per_shard`]): over a long time the sum is at most the rate, and it is above by at most one
+//! burst for each shard.
 
 use std::time::Duration;
 
@@ -74,19 +74,18 @@ impl Probes {
             return Ok(());
         }
         let [identity, group] = self.gauges();
-        if !self.groups.has(now, keys.group, group) {
-            return Err(TooOften::Group);
-        }
-        if !self.identities.has(now, keys.identity, identity) {
-            return Err(TooOften::Identity);
+        match (self.groups.has(now, keys.group, group), self.identities.has(now, keys.identity, identity)) {
+            (false, _) => return Err(TooOften::Group),
+            (true, false) => return Err(TooOften::Identity),
+            (true, true) => {}
         }
         self.groups.take(now, keys.group, group);
         self.identities.take(now, keys.identity, identity);
         Ok(())
     }
 
-    /// One who had entered has asked for real work and taken a session slot: it was no probe, and gets back what it took. How often
-    /// somebody may do that is bounded by session slots and connections per address.
+    /// One who had entered has asked for real work and taken a session slot: it was no probe, and gets back what it took. How
+    /// often somebody may do that is bounded by session slots and connections per address.
     pub fn refund(&mut self, keys: Keys) {
         let [identity, group] = self.gauges();
         self.groups.give(keys.group, group);

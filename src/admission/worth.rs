@@ -1,9 +1,9 @@
 //! How much a connected client is worth keeping, as one ordered number that stays right while time goes by.
 //!
-//! The negative balances of two free clients that ask for nothing and pay the same price keep their order: both decay to the same
-//! figure. So what is kept is not the balance but the part that decays, scaled to a common epoch; it changes only when a client is served something or its
-//! price changes. A million idle clients need no updates to stay in order. Between clients of different prices the order is as of their last
-//! update.
+//! The negative balances of two free clients that ask for nothing and pay the same price keep their order: both decay to the
+//! same figure. So what is kept is not the balance but the part that decays, scaled to a common epoch; it changes only when a
+//! client is served something or its price changes. A million idle clients need no updates to stay in order. Between clients of
+//! different prices the order is as of their last update.
 
 use super::balance::{Balance, DECAY, Factors, Priority};
 use crate::base::UnixTime;
