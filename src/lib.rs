@@ -11,7 +11,7 @@
 //!   wire        bytes <-> messages
 //!   transport   plain, BIP324, TLS: stream bytes <-> wire bytes
 //!   feed        announcement logs and cursors, the shards' picture of the chain, seen-sets
-//!   admission   who gets in (limits only, so far)
+//!   admission   who gets in, how much it may use, what it pays
 //!   client      one client, sans-IO: handshake, what it may ask, what it is told
 //!   link        SPSC pair between the hub and a shard, doorbell
 //!   shard       one core: joins all of the above through io

@@ -1,8 +1,8 @@
 //! What a client has paid and what it has had beyond: a positive balance that the operator adds to, and a negative one that
 //! everybody has, grows with use and is forgotten within hours.
 //!
-//! `price per second = time + capacity * capacity factor + request factor * cost served`. It is taken from the positive balance first; what that
-//! cannot cover accrues to the negative one. Kept by time of the calendar, because it outlives the process.
+//! `price per second = time + capacity * capacity factor + request factor * cost served`. It is taken from the positive balance
+//! first; what that cannot cover accrues to the negative one. Kept by time of the calendar, because it outlives the process.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -30,8 +30,8 @@ pub struct Factors {
 }
 
 impl Default for Factors {
-    /// What is served counts as it costs. A capacity that lies idle counts a tenth of that, and a second as much as a hundred units, so that
-    /// of two who ask for nothing the one who came later is better.
+    /// What is served counts as it costs. A capacity that lies idle counts a tenth of that, and a second as much as a hundred
+    /// units, so that of two who ask for nothing the one who came later is better.
     fn default() -> Factors {
         Factors { time: 100.0, capacity: 0.1, request: 1.0 }
     }
@@ -142,8 +142,8 @@ impl Balance {
         (UnixTime::from(self.last), self.negative)
     }
 
-    /// Takes the price of what was used since it was looked at last. True exactly when that has used up the positive balance: the client is a
-    /// free one from now on.
+    /// Takes the price of what was used since it was looked at last. True exactly when that has used up the positive balance:
+    /// the client is a free one from now on.
     pub fn tick(&mut self, now: UnixTime, usage: Usage, factors: &Factors) -> bool {
         let time = usage.connected.as_secs_f64();
         let price = time * (factors.time + f64::from(usage.capacity) * factors.capacity)
@@ -174,9 +174,9 @@ impl Balance {
         Priority(0.0 - self.negative(now))
     }
 
-    /// Its priority as if it had been connected for `bias` already, with this capacity and asking for nothing: what a newcomer is compared by,
-    /// so that it does not replace somebody to be replaced itself a moment later. Nothing is forgotten in that time, or a large debt
-    /// would shrink faster than it grows.
+    /// Its priority as if it had been connected for `bias` already, with this capacity and asking for nothing: what a newcomer
+    /// is compared by, so that it does not replace somebody to be replaced itself a moment later. Nothing is forgotten in that
+    /// time, or a large debt would shrink faster than it grows.
     pub fn estimate(&self, now: UnixTime, bias: Duration, capacity: u32, factors: &Factors) -> Priority {
         let mut later = *self;
         later.tick(now, Usage { connected: bias, capacity, cost: 0 }, factors);
@@ -288,7 +288,7 @@ mod tests {
         fn it_does_not_matter_how_often_it_is_looked_at(
             cuts in prop::collection::vec(1_u64..600, 1..40),
             capacity in 0_u32..10_000,
-            start in 0_i64..100_000,
+            start in prop_oneof![Just(0_i64), 0_i64..10_000_000],
         ) {
             let (mut often, mut once) = (Balance::new(0), Balance::new(0));
             often.add(start).unwrap();

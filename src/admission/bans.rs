@@ -141,7 +141,8 @@ impl Bans {
 
     /// As text, for the disk.
     pub fn to_json(&self) -> String {
-        serde_json::json!({ "version": VERSION, "bans": self.list() }).to_string()
+        // Strings and numbers can always be written.
+        serde_json::to_string(&BansText { version: VERSION, bans: self.list() }).unwrap_or_default()
     }
 
     /// From text. Anything unknown or wrong is an error; what is over is left to [`Bans::expire`].
@@ -169,6 +170,12 @@ impl Bans {
         }
         Ok(bans)
     }
+}
+
+#[derive(Serialize)]
+struct BansText<'a> {
+    version: u64,
+    bans: Vec<&'a Ban>,
 }
 
 /// A network, or an address alone.

@@ -1,9 +1,10 @@
 //! How much capacity there is in all. The hub's side.
 //!
-//! What the host can serve (`recharge`) is less than what may be promised (`total`), because not everybody uses his part at the same
-//! time. When those who do need more than there is, some are frozen, and the total falls at once by a tenth of the frozen part of what is connected
-//! (LES: capacityDropFactor); it is announced and holds a second later, so that an operator's program can choose whom to lower. It rises slowly,
-//! by e in three hours (capacityRaiseTC), while connected capacity is near it and the host has much to spare.
+//! What the host can serve (`recharge`) is less than what may be promised (`total`), because not everybody uses his part at the
+//! same time. When those who do need more than there is, some are frozen, and the total falls at once by a tenth of the frozen
+//! part of what is connected (LES: capacityDropFactor); it is announced and holds a second later, so that an operator's program
+//! can choose whom to lower. It rises slowly, by e in three hours (capacityRaiseTC), while connected capacity is near it and
+//! the host has much to spare.
 //!
 //! Who is frozen and who has to go is decided by `house`.
 
@@ -31,8 +32,8 @@ const MAX_STEP: Duration = Duration::from_secs(60);
 pub struct CapacityLimits {
     /// The total never rises above this, units per second.
     pub maximum: u64,
-    /// What the host can really serve, units per second. The total never falls below this, or below `maximum` if that is less: then those
-    /// recharging cannot need more.
+    /// What the host can really serve, units per second. The total never falls below this, or below `maximum` if that is less:
+    /// then those recharging cannot need more.
     pub recharge: u64,
 }
 
@@ -114,7 +115,8 @@ impl TotalCapacity {
         self.limits = limits;
     }
 
-    /// To be called every 100 ms or so, with the capacity of all who are connected and of those who are recharging now and not frozen.
+    /// To be called every 100 ms or so, with the capacity of all who are connected and of those who are recharging now and not
+    /// frozen.
     pub fn update(&mut self, now: Instant, connected: u64, recharging: u64) -> Outcome {
         let step = now.since(self.last).min(MAX_STEP);
         self.last = self.last.max(now);

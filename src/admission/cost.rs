@@ -49,7 +49,8 @@ macro_rules! kinds {
     };
 }
 
-// Estimates of one core at some 3 GHz with encryption: a message 5, a look into a table 0.1, reading, sealing and sending a KiB 1.
+// Estimates of one core at some 3 GHz with encryption: a message 5, a look into a table 0.1, reading, sealing and sending a KiB
+// 1.
 kinds! {
     /// getheaders; items are headers.
     Headers = "headers", Headers, 81, [8_000, 20, 1_000];
@@ -164,8 +165,8 @@ impl Default for Costs {
 }
 
 impl Costs {
-    /// From the table `costs` of a configuration: `block = { base = 10, per_item = 20, per_kib = 1 }`, in units. What is not named keeps its
-    /// default; what is not known is an error.
+    /// From the table `costs` of a configuration: `block = { base = 10, per_item = 20, per_kib = 1 }`, in units. What is not
+    /// named keeps its default; what is not known is an error.
     pub fn from_toml(table: &Table) -> Result<Costs, CostError> {
         let mut costs = Costs::default();
         for (name, value) in table {
@@ -226,8 +227,8 @@ impl Costs {
         self.price(kind).of(items, items.saturating_mul(kind.item_bytes()))
     }
 
-    /// What it has cost, with so many items and bytes, in units. At most [`Costs::max_cost`] of as many items, if none was longer than
-    /// [`Kind::item_bytes`].
+    /// What it has cost, with so many items and bytes, in units. At most [`Costs::max_cost`] of as many items, if none was
+    /// longer than [`Kind::item_bytes`].
     pub fn real_cost(&self, kind: Kind, items: u32, bytes: u64) -> u32 {
         self.price(kind).of(u64::from(items), bytes)
     }

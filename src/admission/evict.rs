@@ -1,7 +1,7 @@
 //! Who gives way when no session slot is free. A shard's side, for free clients; priority clients are not entered.
 //!
-//! As Bitcoin Core's eviction (src/node/eviction.cpp, SelectNodeToEvict): an attacker can fill slots, but hardly be better than all honest
-//! clients at everything at once. So those are protected who are best at something that is hard to forge:
+//! As Bitcoin Core's eviction (src/node/eviction.cpp, SelectNodeToEvict): an attacker can fill slots, but hardly be better than
+//! all honest clients at everything at once. So those are protected who are best at something that is hard to forge:
 //!
 //! | what | how many | Core |
 //! |---|---|---|
@@ -14,8 +14,9 @@
 //! Of the rest, the group with the most members loses its youngest; of groups of equal size the one that was joined last.
 //!
 //! Core sorts all its 125 peers for a decision. Here each is kept in order of coming (lists), groups by the number of their
-//! younger members, and of each skill only the best few are known: a decision looks at no more than those protected, a change is O(log groups). If
-//! more than 4 times as many as are protected have left, somebody once good may be forgotten until he is good again.
+//! younger members, and of each skill only the best few are known: a decision looks at no more than those protected, a change
+//! is O(log groups). If more than 4 times as many as are protected have left, somebody once good may be forgotten until he is
+//! good again.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -303,5 +304,4 @@ fn crowd(crowds: &mut BTreeSet<(u32, u64, u64)>, key: u64, group: &Group, enter:
 }
 
 #[cfg(test)]
-#[path = "evict_tests.rs"]
 mod tests;

@@ -1,9 +1,9 @@
-//! Flow control of a client: a buffer of cost units that fills at its capacity. A request is taken when its maximum cost is in the buffer;
-//! what it has not cost in truth is given back. Who is over is paused, not disconnected: nothing more is read from it until
-//! [`Admit::At`].
+//! Flow control of a client: a buffer of cost units that fills at its capacity. A request is taken when its maximum cost is in
+//! the buffer; what it has not cost in truth is given back. Who is over is paused, not disconnected: nothing more is read from
+//! it until [`Admit::At`].
 //!
-//! In the long run a client that always has another request is served exactly its capacity. Counted in thousandths of a unit and in whole
-//! milliseconds, without rounding.
+//! In the long run a client that always has another request is served exactly its capacity. Counted in thousandths of a unit
+//! and in whole milliseconds, without rounding.
 
 use crate::base::{Instant, Millis};
 
@@ -24,7 +24,8 @@ pub enum Admit {
 /// The flow control of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flow {
-    /// Thousandths of a unit in the buffer at `last`. Below zero after a request that cost more than the buffer holds.
+    /// Thousandths of a unit in the buffer at `last`; above the limit counts as the limit. Below zero after a request that cost
+    /// more than the buffer holds.
     buffer: i64,
     /// Units per second; at least 1.
     capacity: u32,
@@ -77,7 +78,6 @@ impl Flow {
     pub fn settle(&mut self, now: Instant, max_cost: u32, real_cost: u32) {
         *self = self.filled(now);
         self.buffer += (i64::from(max_cost) - i64::from(real_cost)) * MILLI;
-        self.buffer = self.buffer.min(limit(self.capacity));
     }
 
     /// Another capacity from now on. The buffer is as full as it was.
@@ -168,6 +168,10 @@ mod tests {
         assert_eq!((flow.buffer(START), flow.is_recharging(START)), (1, true), "waiting costs nothing");
         flow.settle(START, 5_999, 999);
         assert_eq!(flow.admit(START, 2_000), Admit::Now);
+        flow.settle(START, 2_000, 0);
+        flow.settle(START, 5_000, 0);
+        assert_eq!(flow.buffer(START), 6_000, "never more than it holds");
+        flow.admit(START, 6_000 - 1);
         let later = START + 10 * SECOND;
         assert_eq!((flow.buffer(later), flow.is_recharging(later)), (6_000, false));
     }

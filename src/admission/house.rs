@@ -1,8 +1,9 @@
 //! Who is in, with what capacity, and who goes when there is no room. The hub's side.
 //!
-//! The sum of capacities is kept within the total that `capacity` says. Priority clients (capacity assigned, positive balance) take the
-//! place of free ones, the worst first, and of priority clients of lower priority; a free newcomer gets in if there is room, or takes the place of
-//! the worst free client if it is still better after `bias` of use. Nobody is replaced by an equal, so nobody flaps.
+//! The sum of capacities is kept within the total that `capacity` says. Priority clients (capacity assigned, positive balance)
+//! take the place of free ones, the worst first, and of priority clients of lower priority; a free newcomer gets in if there is
+//! room, or takes the place of the worst free client if it is still better after `bias` of use. Nobody is replaced by an equal,
+//! so nobody flaps.
 //!
 //! A decision is O(log n) for each client that goes. About 50 bytes a client. The accounts are in `ledger`; here is what
 //! follows from them.
@@ -148,7 +149,8 @@ impl House {
         is_in
     }
 
-    /// Its balance has changed: says what it is now. A priority client without a positive balance becomes free, with the minimum.
+    /// Its balance has changed: says what it is now. A priority client without a positive balance becomes free, with the
+    /// minimum.
     pub fn update(
         &mut self,
         now: UnixTime,
@@ -168,7 +170,8 @@ impl House {
         Some(self.sitter(seat.number, class))
     }
 
-    /// Assigns a capacity, 0 for none. More is given if there is room or others give way, as to a newcomer; otherwise nothing changes.
+    /// Assigns a capacity, 0 for none. More is given if there is room or others give way, as to a newcomer; otherwise nothing
+    /// changes.
     pub fn assign(
         &mut self,
         now: UnixTime,
@@ -193,7 +196,8 @@ impl House {
         Ok((self.sitter(seat.number, class), gone))
     }
 
-    /// Those who have to go because the total is lower now, in the order of kicking, at most `most`; their seats are empty then.
+    /// Those who have to go because the total is lower now, in the order of kicking, at most `most`; their seats are empty
+    /// then.
     pub fn shrink(&mut self, total: u64, most: usize) -> Vec<Sitter> {
         let mut gone = Vec::new();
         while self.connected > total && gone.len() < most {
@@ -221,8 +225,8 @@ impl House {
         }
     }
 
-    /// Freezes clients that are recharging, the worst free ones first, priority clients last, until their capacities come to `need`. They
-    /// do not recharge, and are to be paused, until [`House::thaw`].
+    /// Freezes clients that are recharging, the worst free ones first, priority clients last, until their capacities come to
+    /// `need`. They do not recharge, and are to be paused, until [`House::thaw`].
     pub fn freeze(&mut self, need: u64) -> Vec<Sitter> {
         let (mut frozen, mut sum) = (Vec::new(), 0);
         while sum < need {
@@ -256,6 +260,12 @@ impl House {
     /// The same of those recharging and not frozen.
     pub fn recharging(&self) -> u64 {
         self.recharge
+    }
+
+    /// A client's priority now: above zero of a priority client, minus its negative balance of a free one.
+    pub fn priority(&self, now: UnixTime, seat: Seat) -> Option<f64> {
+        let (place, worth) = self.find(seat)?;
+        Some(self.epoch.priority(now, worth, place.rate))
     }
 
     /// How many are in.
@@ -378,5 +388,4 @@ fn class_of(worth: Worth) -> Class {
 }
 
 #[cfg(test)]
-#[path = "house_tests.rs"]
 mod tests;

@@ -1,13 +1,14 @@
 //! The accounts: what recently seen hosts owe, and what clients of the operator's own have paid. The hub's side.
 //!
-//! Hosts are remembered in a bounded list; the one not seen for longest is forgotten, and its debt with it, which has mostly decayed
-//! by then. Priority accounts are never forgotten. Both outlive the process: here is the text, writing it to disk so that it is either the
-//! old or the new one is the caller's.
+//! Hosts are remembered in a bounded list; the one not seen for longest is forgotten, and its debt with it, which has mostly
+//! decayed by then. Priority accounts are never forgotten. Both outlive the process: here is the text, writing it to disk so
+//! that it is either the old or the new one is the caller's.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::balance::{Balance, Factors, MAX_BALANCE};
 use super::identity::{Host, PriorityId, PrioritySet};
@@ -162,35 +163,29 @@ impl Ledger {
         list
     }
 
-    /// As text, for the disk: the hosts in the order they were seen.
+    /// As text, for the disk: the hosts in the order they were seen. About 70 bytes a host, and 50 ms for 100,000; a clone (6
+    /// ms) can be written by another thread.
     pub fn to_json(&self) -> String {
         let host = |host: &Host| {
-            let balance = self.hosts.get(host)?.balance;
-            let (last, negative) = balance.last();
-            Some(
-                json!({ "host": host.to_string(), "positive": balance.positive(), "negative": negative, "last": last }),
-            )
+            let balance = BalanceText::from(&self.hosts.get(host)?.balance);
+            Some(HostText { host: host.to_string(), balance })
         };
-        let account = |(_, account): (u32, &Account)| {
-            let (last, negative) = account.balance.last();
-            json!({
-                "id": account.id.to_string(),
-                "capacity": account.capacity,
-                "tags": account.tags.0,
-                "time_factor": account.factors.time,
-                "capacity_factor": account.factors.capacity,
-                "request_factor": account.factors.request,
-                "positive": account.balance.positive(),
-                "negative": negative,
-                "last": last,
-            })
+        let account = |(_, account): (u32, &Account)| AccountText {
+            id: account.id.to_string(),
+            capacity: account.capacity,
+            tags: account.tags.0,
+            time_factor: account.factors.time,
+            capacity_factor: account.factors.capacity,
+            request_factor: account.factors.request,
+            balance: BalanceText::from(&account.balance),
         };
-        json!({
-            "version": VERSION,
-            "accounts": self.accounts().into_iter().map(account).collect::<Vec<Value>>(),
-            "hosts": self.by_time.values().filter_map(host).collect::<Vec<Value>>(),
-        })
-        .to_string()
+        let text = LedgerText {
+            version: VERSION,
+            accounts: self.accounts().into_iter().map(account).collect(),
+            hosts: self.by_time.values().filter_map(host).collect(),
+        };
+        // Strings and finite numbers can always be written.
+        serde_json::to_string(&text).unwrap_or_default()
     }
 
     /// From text. Anything unknown or wrong is an error. Of more hosts than it remembers the last ones are kept.
@@ -215,6 +210,46 @@ impl Ledger {
             ledger.remember(host, balance);
         }
         Ok(ledger)
+    }
+}
+
+#[derive(Serialize)]
+struct LedgerText {
+    version: u64,
+    accounts: Vec<AccountText>,
+    hosts: Vec<HostText>,
+}
+
+#[derive(Serialize)]
+struct AccountText {
+    id: String,
+    capacity: u32,
+    tags: u16,
+    time_factor: f64,
+    capacity_factor: f64,
+    request_factor: f64,
+    #[serde(flatten)]
+    balance: BalanceText,
+}
+
+#[derive(Serialize)]
+struct HostText {
+    host: String,
+    #[serde(flatten)]
+    balance: BalanceText,
+}
+
+#[derive(Serialize)]
+struct BalanceText {
+    positive: u64,
+    negative: f64,
+    last: UnixTime,
+}
+
+impl From<&Balance> for BalanceText {
+    fn from(balance: &Balance) -> BalanceText {
+        let (last, negative) = balance.last();
+        BalanceText { positive: balance.positive(), negative, last }
     }
 }
 
@@ -246,5 +281,4 @@ fn read_balance(fields: &mut Fields) -> Result<Balance, JsonError> {
 }
 
 #[cfg(test)]
-#[path = "ledger_tests.rs"]
 mod tests;

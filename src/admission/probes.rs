@@ -1,14 +1,14 @@
 //! How often somebody may come in at all: token buckets per identity and per group, in tables of fixed size.
 //!
-//! A bucket is the time until which what was taken is paid for (GCRA, as in `bucket`), so a full bucket is one whose time is over, and is the
-//! same as none. The table is of sets of [`WAYS`] places. When a set is full, the place with the fullest bucket gives way:
-//! forgetting a full one changes nothing, and to have an empty bucket forgotten somebody must empty the others of its
-//! set, too. Sets are chosen by a keyed hash, so that takes some eight hosts for each set of the table, tens of probes for each
-//! place; and while a table is full of empty buckets newcomers are held by their groups.
+//! A bucket is the time until which what was taken is paid for (GCRA, as in `bucket`), so a full bucket is one whose time is
+//! over, and is the same as none. The table is of sets of [`WAYS`] places. When a set is full, the place with the fullest
+//! bucket gives way: forgetting a full one changes nothing, and to have an empty bucket forgotten somebody must empty the
+//! others of its set, too. Sets are chosen by a keyed hash, so that takes some eight hosts for each set of the table, tens of
+//! probes for each place; and while a table is full of empty buckets newcomers are held by their groups.
 //!
 //! Each shard has tables of its own. A host's connections spread over the shards, so each shard gives its part of the rate and
-//! the whole burst ([`ProbeLimits::per_shard`]): over a long time the sum is at most the rate, and it is above by at most one burst for
-//! each shard.
+//! the whole burst ([`ProbeLimits::per_shard`]): over a long time the sum is at most the rate, and it is above by at most one
+//! burst for each shard.
 
 use std::time::Duration;
 
@@ -75,26 +75,29 @@ impl Probes {
 
     /// Takes one of both buckets, or says whose is empty and takes nothing. Those refused leave no trace in the tables.
     pub fn enter(&mut self, now: Instant, keys: Keys) -> Result<(), TooOften> {
-        let [identity, group] = self.gauges();
-        if !self.groups.has(now, keys.group, group) {
-            return Err(TooOften::Group);
+        if self.limits.every.is_zero() {
+            return Ok(());
         }
-        if !self.identities.has(now, keys.identity, identity) {
-            return Err(TooOften::Identity);
+        let [identity, group] = self.gauges();
+        match (self.groups.has(now, keys.group, group), self.identities.has(now, keys.identity, identity)) {
+            (false, _) => return Err(TooOften::Group),
+            (true, false) => return Err(TooOften::Identity),
+            (true, true) => {}
         }
         self.groups.take(now, keys.group, group);
         self.identities.take(now, keys.identity, identity);
         Ok(())
     }
 
-    /// One who had entered has asked for real work and taken a session slot: it was no probe, and gets back what it took.
+    /// One who had entered has asked for real work and taken a session slot: it was no probe, and gets back what it took. How
+    /// often somebody may do that is bounded by session slots and connections per address.
     pub fn refund(&mut self, keys: Keys) {
         let [identity, group] = self.gauges();
         self.groups.give(keys.group, group);
         self.identities.give(keys.identity, identity);
     }
 
-    /// Other limits from now on. What was taken stays taken, as the time it had cost.
+    /// Other limits from now on. What was taken stays taken, as the time it had cost, and at most one burst of the new limits.
     pub fn set_limits(&mut self, limits: ProbeLimits) {
         self.limits = limits;
     }
@@ -143,8 +146,11 @@ impl Table {
     }
 
     fn has(&mut self, now: Instant, key: u64, gauge: Gauge) -> bool {
-        let paid = self.set(key).iter().find(|place| place[0] == key).map_or(0, |place| place[1]);
-        paid.max(now.0).saturating_add(gauge.every) <= now.0.saturating_add(gauge.depth)
+        let Some(place) = self.set(key).iter_mut().find(|place| place[0] == key) else { return true };
+        let most = now.0.saturating_add(gauge.depth);
+        // Under other limits more may have been owed.
+        place[1] = place[1].min(most);
+        place[1].max(now.0).saturating_add(gauge.every) <= most
     }
 
     fn take(&mut self, now: Instant, key: u64, gauge: Gauge) {
@@ -240,6 +246,17 @@ mod tests {
         }
         table.take(Instant(110), 9, gauge);
         assert!(table.places.iter().all(|place| place[0] != 3) && table.places[2][0] == 9);
+    }
+
+    #[test]
+    fn other_limits_hold_at_once() {
+        let mut probes = Probes::new(ProbeLimits::default(), 64);
+        assert_eq!(entered(&mut probes, START, keys(1), 20), 10);
+        probes.set_limits(ProbeLimits { every: Duration::from_secs(1), ..ProbeLimits::default() });
+        assert_eq!(entered(&mut probes, START + Duration::from_secs(5), keys(1), 20), 0, "it owes one burst");
+        assert_eq!(entered(&mut probes, START + MINUTE, keys(1), 20), 10);
+        probes.set_limits(ProbeLimits { every: Duration::ZERO, ..ProbeLimits::default() });
+        assert_eq!(entered(&mut probes, START + MINUTE, keys(1), 20), 20);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! A total that shards use in parts (session slots, probe slots, capacity), handed out by demand. The hub's side.
 //!
-//! Every round each shard says what it uses and what it had to refuse; the next parts follow. Contract with a shard: it uses no more
-//! than the last part it was told; when that is lowered below what it uses, it takes on nothing new until enough has gone.
+//! Every round each shard says what it uses and what it had to refuse; the next parts follow. Contract with a shard: it uses no
+//! more than the last part it was told; when that is lowered below what it uses, it takes on nothing new until enough has gone.
 //!
-//! - **Over-use: none.** A part is raised only by what is certainly free: what was lowered counts as used until the shard has said that it obeys, and
-//!   beyond that what it still uses. So the sum of what shards use is never above the total. Only when the total itself is lowered it is, until
-//!   enough has gone; nothing is raised meanwhile.
-//! - **Under-use: at most an eighth of the total, and one round.** Idle shards keep room for a burst, an eighth of the total together;
-//!   what a shard was refused it has after two reports, one from those who give and one of its own.
+//! - **Over-use: none.** A part is raised only by what is certainly free: what was lowered counts as used until the shard has
+//!   said that it obeys, and beyond that what it still uses. So the sum of what shards use is never above the total. Only when
+//!   the total itself is lowered it is, until enough has gone; nothing is raised meanwhile.
+//! - **Under-use: at most an eighth of the total, and one round.** Idle shards keep room for a burst, an eighth of the total
+//!   together; what a shard was refused it has after two reports, one from those who give and one of its own.
 
 use std::iter::repeat_n;
 
@@ -87,8 +87,8 @@ impl Shares {
         }
     }
 
-    /// The next parts, of those shards for which something changes. When all shards have reported that they obey, the parts in force
-    /// sum up to exactly the total.
+    /// The next parts, of those shards for which something changes. When all shards have reported that they obey, the parts in
+    /// force sum up to exactly the total.
     pub fn round(&mut self) -> Vec<(usize, Grant)> {
         let targets = self.targets();
         let held: u64 = self.parts.iter().map(|part| part.held).sum();
@@ -141,8 +141,8 @@ fn add(to: &mut [u64], more: &[u64]) {
     to.iter_mut().zip(more).for_each(|(to, more)| *to += more);
 }
 
-/// `amount` in the proportions of `weights`, exactly. None gets more than its weight if `amount` is not above their sum. Nothing if all
-/// weights are 0.
+/// `amount` in the proportions of `weights`, exactly. None gets more than its weight if `amount` is not above their sum.
+/// Nothing if all weights are 0.
 fn apportion(amount: u64, weights: &[u64]) -> Vec<u64> {
     let sum: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
     let (mut seen, mut given) = (0_u128, 0_u64);
@@ -266,16 +266,54 @@ mod tests {
         shares.report(9, Report::default());
     }
 
+    #[test]
+    fn what_a_shard_still_uses_above_its_part_is_not_given_to_others() {
+        let mut shares = Shares::new(100, 3);
+        let mut shards = vec![Shard::default(); 3];
+        prompt_round(&mut shares, &mut shards);
+        // The first grows to 60 and the third to 38; then the total is lowered, and the first obeys.
+        while shards[0].used < 60 || shards[2].used < 38 {
+            for (n, wish) in [(0, 60), (2, 38)] {
+                let come = wish - shards[n].used;
+                shards[n].demand(come, 0);
+            }
+            prompt_round(&mut shares, &mut shards);
+        }
+        shares.set_total(30);
+        let silent = shards[2].grant;
+        for (n, grant) in shares.round() {
+            shards[n].grant = grant;
+        }
+        for (n, shard) in shards.iter_mut().enumerate().take(2) {
+            shares.report(n, shard.report());
+        }
+        // The third is empty, but has not seen its part, and may use what it had.
+        shares.report(2, Report { obeys: silent.number, used: 0, wanted: 0 });
+        shares.set_total(100);
+        for (n, grant) in shares.round() {
+            shards[n].grant = grant;
+        }
+        let most = shards[0].used.max(shards[0].grant.amount) + shards[1].grant.amount + silent.amount;
+        assert!(most <= 100, "{most}");
+    }
+
     proptest! {
         #[test]
         fn what_is_used_is_never_above_the_total(
             total in 0_u64..2_000,
             count in 1_usize..9,
             steps in prop::collection::vec((0_usize..9, 0_u8..6, 0_u64..500, 0_u64..300), 1..400),
+            lower in prop::option::of(0_u64..400),
         ) {
             let mut shares = Shares::new(total, count);
             let mut shards = vec![Shard::default(); count];
-            for (n, what, come, go) in steps {
+            let mut in_force_now = total;
+            for (step, (n, what, come, go)) in steps.into_iter().enumerate() {
+                // Lowered and raised again now and then: nobody has to go, and what is still used is not given to others.
+                if let (Some(lower), 0) = (lower, step % 20) {
+                    in_force_now = if step % 40 == 20 { lower.min(total) } else { total };
+                    shares.set_total(in_force_now);
+                }
                 let n = n % count;
                 let shard = &mut shards[n];
                 match what {
@@ -291,7 +329,7 @@ mod tests {
                         }
                     }
                     _ => {
-                        prop_assert_eq!(shares.targets().iter().sum::<u64>(), total);
+                        prop_assert_eq!(shares.targets().iter().sum::<u64>(), in_force_now);
                         for (n, grant) in shares.round() {
                             shards[n].to.push_back(grant);
                         }
@@ -301,6 +339,7 @@ mod tests {
                 prop_assert!(used <= total, "{} of {}", used, total);
             }
             // Then all is delivered, and the parts are the total.
+            shares.set_total(total);
             for _ in 0..4 {
                 for (n, shard) in shards.iter_mut().enumerate() {
                     while !shard.to.is_empty() {

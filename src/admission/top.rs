@@ -1,4 +1,5 @@
-//! The best few of many by a score that only rises, without a list of all: those that follow in line are known, too, 4 times as many.
+//! The best few of many by a score that only rises, without a list of all: those that follow in line are known, too, 4 times as
+//! many.
 
 /// How many are known for each one that counts.
 const DEPTH: usize = 4;

@@ -1,9 +1,9 @@
 //! How much a connected client is worth keeping, as one ordered number that stays right while time goes by.
 //!
-//! The negative balances of two free clients that ask for nothing and pay the same price keep their order: both decay to the same
-//! figure. So what is kept is not the balance but the part that decays, scaled to a common epoch; it changes only when a client is served something or its
-//! price changes. A million idle clients need no updates to stay in order. Between clients of different prices the order is as of their last
-//! update.
+//! The negative balances of two free clients that ask for nothing and pay the same price keep their order: both decay to the
+//! same figure. So what is kept is not the balance but the part that decays, scaled to a common epoch; it changes only when a
+//! client is served something or its price changes. A million idle clients need no updates to stay in order. Between clients of
+//! different prices the order is as of their last update.
 
 use super::balance::{Balance, DECAY, Factors, Priority};
 use crate::base::UnixTime;
@@ -62,9 +62,12 @@ impl Epoch {
         Worth::new(false, -decaying * self.age(now).exp())
     }
 
-    /// The negative balance of a free client now.
-    pub fn negative(&self, now: UnixTime, worth: Worth, rate: f32) -> f64 {
-        -worth.value() * (-self.age(now)).exp() + Self::settled(rate)
+    /// The priority now of a client with this worth that pays `rate`.
+    pub fn priority(&self, now: UnixTime, worth: Worth, rate: f32) -> f64 {
+        match worth.is_priority() {
+            true => worth.value(),
+            false => worth.value() * (-self.age(now)).exp() - Self::settled(rate),
+        }
     }
 
     /// Moves on if the epoch is long ago; then all worths have to be changed by the function it gives.
@@ -125,7 +128,7 @@ mod tests {
             if let Some(change) = epoch.renew(now + later) {
                 worth = change(worth);
             }
-            let (kept, real) = (epoch.negative(now + later, worth, rate), balance.negative(now + later));
+            let (kept, real) = (-epoch.priority(now + later, worth, rate), balance.negative(now + later));
             prop_assert!((kept - real).abs() <= 1e-3 + real * 1e-6, "{} {}", kept, real);
         }
 

@@ -75,6 +75,14 @@ fn priority_clients_replace_free_ones_worst_first_and_lower_priorities() {
 }
 
 #[test]
+fn nobody_gives_way_to_an_equal() {
+    let mut house = House::new(100, Duration::ZERO, NOW);
+    admit(&mut house, NOW, 1, 1_000, &balance(5_000, 0.0)).unwrap();
+    assert_eq!(admit(&mut house, NOW, 2, 1_000, &balance(5_000, 0.0)), Err(HouseFull));
+    assert!(admit(&mut house, NOW, 2, 1_000, &balance(5_001, 0.0)).is_ok());
+}
+
+#[test]
 fn a_balance_that_is_used_up_makes_the_client_free() {
     let mut house = house();
     let mut balance = balance(100, 0.0);
