@@ -27,10 +27,10 @@
 //! `a <- b` says that b may import a, and what a may import. `tests/tidy.rs` reads these lines.
 //! ```text
 //!   base <- io
-//!   base <- admission
+//!   base <- admission <- client
 //!   base <- wire <- feed
 //!   wire <- transport <- client
-//!   base, io, wire, transport, feed <- link
+//!   base, io, wire, transport, feed, admission <- link
 //!   link <- ring
 //!   feed <- stub
 //!   transport, stub <- stub_host

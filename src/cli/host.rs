@@ -10,6 +10,8 @@ use super::Failure;
 use crate::base::sizes::sweep_per_turn;
 use crate::base::{Nonces, ServiceId, ShardId};
 use crate::control::Config;
+use crate::control::services::ServiceConfig;
+use crate::hub::command;
 use crate::link::{self, Doorbell, HubEnd};
 use crate::ring::{self, Ring, RingConfig};
 use crate::shard::{ListenerKind, Service, Shard, ShardConfig};
@@ -25,6 +27,8 @@ pub(super) struct Host {
     pub(super) addresses: Vec<SocketAddr>,
     /// Where clients connect with TLS.
     pub(super) tls_addresses: Vec<SocketAddr>,
+    /// The services, in the order of their numbers, ports resolved.
+    pub(super) services: Vec<command::Service>,
     threads: Vec<JoinHandle<()>>,
     /// Keeps the ports ours while no shard listens.
     _reserved: Vec<OwnedFd>,
@@ -123,8 +127,14 @@ impl Host {
             let all = addresses.iter().zip(&listeners);
             all.filter(|(_, listener)| listener.kind == kind).map(|(at, _)| *at).collect::<Vec<_>>()
         };
+        let shown = |(number, service): (usize, &ServiceConfig)| {
+            let number = ServiceId(number as u8);
+            let its = addresses.iter().zip(&listeners).filter(|(_, listener)| listener.service == number);
+            config.shown(service, its.map(|(at, _)| *at).collect())
+        };
+        let services = config.every_service().iter().enumerate().map(shown).collect();
         let (addresses, tls_addresses) = (of(ListenerKind::Plain), of(ListenerKind::Tls));
-        Ok(Host { links, bell, addresses, tls_addresses, threads, _reserved: reserved })
+        Ok(Host { services, links, bell, addresses, tls_addresses, threads, _reserved: reserved })
     }
 
     /// Waits for the shards to end; the hub has told them to.

@@ -35,6 +35,7 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
     let door = Door::open(&config.admin)?;
     let host = Host::start(&config, nonces, seed, tls.clone())?;
     let mut log = Log::new(&host.addresses, &host.tls_addresses, door.events.clone());
+    let services = host.services.clone();
     let (links, bell, threads, _reserved) = host.split();
     let drain = HubHandle::new(bell.clone());
     on_signal(drain.clone(), config.tls.clone(), tls)?;
@@ -61,6 +62,7 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
         handle: drain,
         observer: &mut log,
         info: info(&config),
+        services,
         bans: load_bans(&state)?,
         state,
         serve: door.serve(metrics),

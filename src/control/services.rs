@@ -10,6 +10,7 @@ use super::config::{Config, ConfigError, Keys, one_line};
 use crate::admission::{Costs, ProbeLimits};
 use crate::base::ServiceId;
 use crate::base::limits::MAX_USER_AGENT;
+use crate::hub::command;
 use crate::shard::{Listener, ListenerKind, Service};
 use crate::wire::Services;
 
@@ -68,13 +69,34 @@ impl Config {
         std::iter::once(first).chain(self.services.iter().cloned()).collect()
     }
 
-    /// A service's rules for one shard.
-    pub fn rules(&self, id: ServiceId, service: &ServiceConfig) -> Service {
+    /// A service as the operator sees it; `listen`: its addresses, ports resolved.
+    pub fn shown(&self, service: &ServiceConfig, listen: Vec<SocketAddr>) -> command::Service {
+        let rules = self.slots(service);
+        let offered = |without: Services| (Services::all() - without).bits();
+        command::Service {
+            name: service.name.clone(),
+            listen,
+            tls: service.listen.is_empty(),
+            bits: (!service.without.is_empty()).then(|| offered(service.without)),
+            user_agent: service.user_agent.clone(),
+            sessions: u64::from(rules.0),
+            probes: u64::from(rules.1),
+        }
+    }
+
+    /// Session and probe slots of a service, all shards together.
+    fn slots(&self, service: &ServiceConfig) -> (u32, u32) {
         let all = self.max_clients.max(1);
         let probes =
             if service.probe_slots > 0 { service.probe_slots } else { all.div_ceil(PROBE_SHARE).max(64) };
         let sessions =
             if service.session_slots > 0 { service.session_slots } else { all.saturating_sub(probes).max(1) };
+        (sessions, probes)
+    }
+
+    /// A service's rules for one shard.
+    pub fn rules(&self, id: ServiceId, service: &ServiceConfig) -> Service {
+        let (sessions, probes) = self.slots(service);
         let user_agent = service.user_agent.as_ref().unwrap_or(&self.user_agent);
         Service {
             id,

@@ -7,19 +7,23 @@
 
 #![forbid(unsafe_code)]
 
+mod services;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::command::{Command, Page, Refusal, Reply, Targets};
+use super::command::{AccountChange, Command, Page, Refusal, Reply, Service, SharedThrottle, Targets};
 use crate::admission::{Ban, BanError, Bans, Limit, Scope};
 use crate::base::{ClientId, ClientRef, End, Instant, ShardId, UnixTime};
-use crate::link::{Action, Ask, AskId, ClientInfo, Filter, ToShard, Told, Who};
+use crate::link::{Action, Ask, AskId, ClientInfo, Filter, ShardReport, ToShard, Told, Who};
 
 /// Longest wait for the shards.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Said of what is described and not built.
+pub const NOT_BUILT: &str = "this call is described, and not built yet";
 /// Commands that may wait for shards.
 const MOST: usize = 64;
 /// Most clients of a page, and most ids of a command.
@@ -44,6 +48,10 @@ pub struct Desk {
     shards: u16,
     next: u32,
     waiting: BTreeMap<AskId, Waiting>,
+    services: Vec<services::Standing>,
+    /// The relay's name (BIP14).
+    user_agent: String,
+    throttles: Vec<SharedThrottle>,
     bans: Bans,
     /// True exactly when the bans have changed since they were last taken to be saved.
     unsaved: bool,
@@ -51,10 +59,20 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// For so many shards, with the bans of the last time.
-    pub fn new(shards: u16, bans: Bans) -> Desk {
-        let mut desk =
-            Desk { shards, next: 0, waiting: BTreeMap::new(), bans, unsaved: false, out: VecDeque::new() };
+    /// For so many shards, with the services in the order of their numbers, and the bans of the last time.
+    pub fn new(shards: u16, user_agent: String, services: Vec<Service>, bans: Bans) -> Desk {
+        let standing = |(number, service)| services::Standing::new(number, service);
+        let mut desk = Desk {
+            shards,
+            next: 0,
+            waiting: BTreeMap::new(),
+            services: services.into_iter().enumerate().map(standing).collect(),
+            user_agent,
+            throttles: Vec::new(),
+            bans,
+            unsaved: false,
+            out: VecDeque::new(),
+        };
         desk.tell_bans();
         desk
     }
@@ -74,8 +92,14 @@ impl Desk {
         self.waiting.values().map(|waiting| waiting.until).min().unwrap_or(Instant::FAR)
     }
 
-    /// A command has come. Given back when it is not about clients.
-    pub fn command(&mut self, now: Instant, unix: UnixTime, command: Command) -> Option<Command> {
+    /// A command has come. Given back when it is not about clients. `reports`: the last of each shard.
+    pub fn command(
+        &mut self,
+        now: Instant,
+        unix: UnixTime,
+        command: Command,
+        reports: &[ShardReport],
+    ) -> Option<Command> {
         match command {
             Command::Clients { filter, after, limit, reply } => {
                 self.clients(now, filter, after, limit, reply)
@@ -88,6 +112,14 @@ impl Desk {
             }
             Command::Unban { network, reply } => answer(reply, self.unban(network)),
             Command::Bans(reply) => answer(reply, Ok(self.bans.list().into_iter().cloned().collect())),
+            Command::Throttles(reply) => answer(reply, Ok(self.throttles.clone())),
+            Command::SetClients { who, change, reply } => self.set_clients(now, who, &change, reply),
+            Command::Services(reply) => answer(reply, Ok(self.services(reports))),
+            Command::ChangeService { service, change, reply } => {
+                answer(reply, self.change_service(service, change, reports));
+            }
+            Command::DrainService { service, reply } => answer(reply, self.drain_service(service, reports)),
+            Command::RemoveService { service, reply } => self.remove_service(now, service, reply),
             other => return Some(other),
         }
         None
@@ -152,6 +184,32 @@ impl Desk {
         self.ask_all(now, asks, asked, reply);
     }
 
+    /// Capacity and tags of clients that are connected.
+    fn set_clients(&mut self, now: Instant, who: Targets, change: &AccountChange, reply: Reply<u64>) {
+        if change.factors.is_some() {
+            return answer(reply, Err(Refusal::Conflict(NOT_BUILT.to_string())));
+        }
+        let capacity = match change.capacity.map(u32::try_from) {
+            None => None,
+            Some(Ok(capacity)) if capacity > 0 && capacity < u32::MAX => Some(capacity),
+            Some(_) => {
+                let value = change.capacity.unwrap_or_default().to_string();
+                let expected = format!("1 to {}", u32::MAX - 1);
+                return answer(reply, Err(Refusal::Value { field: "capacity", value, expected }));
+            }
+        };
+        self.act(now, who, Action::Set { capacity, tags: change.tags }, reply);
+    }
+
+    /// Tells every shard something whose answer nobody waits for.
+    fn tell_all(&mut self, ask: &Ask) {
+        let id = AskId(self.next);
+        self.next = self.next.wrapping_add(1);
+        for shard in 0..self.shards {
+            self.ask(ShardId(shard), id, ask.clone());
+        }
+    }
+
     /// Newcomers are refused from now on, and whoever is connected from there ends.
     fn ban(&mut self, now: Instant, ban: Ban, reply: Reply<u64>) {
         if self.is_busy() {
@@ -183,6 +241,18 @@ impl Desk {
 
     /// Each shard keeps its share of a throttle that clients share: an even one.
     fn throttle(&mut self, now: Instant, scope: Scope, down: Limit, up: Limit, reply: Reply<u64>) {
+        let rate = |limit, before: Option<u64>| match limit {
+            Limit::Keep => before,
+            Limit::Unlimited => None,
+            Limit::Bytes(rate) => Some(rate),
+        };
+        let before = self.throttles.iter().find(|throttle| throttle.scope == scope).copied();
+        let before = before.unwrap_or(SharedThrottle { scope, down: None, up: None });
+        let after = SharedThrottle { scope, down: rate(down, before.down), up: rate(up, before.up) };
+        self.throttles.retain(|throttle| throttle.scope != scope);
+        if after.down.is_some() || after.up.is_some() {
+            self.throttles.push(after);
+        }
         let shards = u64::from(self.shards);
         let asks = (0..self.shards).map(|shard| {
             let share = |limit| match limit {

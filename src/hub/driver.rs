@@ -27,15 +27,15 @@ use tokio::sync::mpsc;
 use tokio_uring::net::TcpStream;
 
 use self::conn::Conn;
-use super::command::{Command, Info};
-use super::desk::Desk;
+use super::command::{Command, Info, Refusal, Reply, Service};
+use super::desk::{Desk, NOT_BUILT};
 use super::outbox::Outbox;
 use super::state::StateFolder;
 use super::{Hub, HubEvent, Input, LinkId, NodeAddr, Output};
 use crate::admission::Bans;
 use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN, NODE_CONNECT_TIMEOUT, NODE_V2_TIMEOUT};
 use crate::base::{End, Instant, ShardId, UnixTime};
-use crate::link::{Doorbell, HubEnd, ShardReport, ToHub, ToShard};
+use crate::link::{Doorbell, HubEnd, ServiceReport, ShardReport, ToHub, ToShard};
 use crate::transport::tls;
 use crate::wire::Hash;
 
@@ -121,6 +121,8 @@ pub struct Surroundings<'o> {
     pub observer: &'o mut dyn Observer,
     /// What of [`Info`] is the configuration's.
     pub info: Info,
+    /// The services, in the order of their numbers.
+    pub services: Vec<Service>,
     /// The bans of the last time.
     pub bans: Bans,
     /// Where they are kept.
@@ -141,7 +143,7 @@ pub fn run<E: From<io::Error>>(
     let clock = Clock(std::time::Instant::now());
     let hub = make(clock.now(), unix_time())?;
     let rng = StdRng::try_from_os_rng().map_err(io::Error::other)?;
-    let Surroundings { links, bell, handle, observer, info, bans, state, serve } = around;
+    let Surroundings { links, bell, handle, observer, info, services, bans, state, serve } = around;
     let result = tokio_uring::builder().start(async move {
         let (events, inbox) = mpsc::channel(EVENTS);
         watch_bell(&bell, events.clone())?;
@@ -150,7 +152,7 @@ pub fn run<E: From<io::Error>>(
         let count = u16::try_from(shards.len()).unwrap_or(u16::MAX);
         let mut driver = Driver {
             hub,
-            desk: Desk::new(count, bans),
+            desk: Desk::new(count, info.user_agent.clone(), services, bans),
             state,
             reports: vec![ShardReport::default(); shards.len()],
             info: Info { started: unix_time(), shards: u32::from(count), ..info },
@@ -181,6 +183,10 @@ fn take_commands(events: mpsc::Sender<Event>) -> mpsc::Sender<Command> {
         }
     });
     sender
+}
+
+fn not_built<T>(reply: Reply<T>) {
+    let _ = reply.send(Err(Refusal::Conflict(NOT_BUILT.to_string())));
 }
 
 #[derive(Clone, Copy)]
@@ -389,13 +395,25 @@ impl Driver<'_> {
 
     /// Does what the operator wants, or lets the desk do it.
     fn command(&mut self, command: Command) {
-        let Some(command) = self.desk.command(self.clock.now(), unix_time(), command) else { return };
+        let Some(command) = self.desk.command(self.clock.now(), unix_time(), command, &self.reports) else {
+            return;
+        };
         // Whoever asked may have gone: no answer is lost then.
         match command {
             Command::Info(reply) => drop(reply.send(Ok(self.info()))),
             Command::Nodes(reply) => drop(reply.send(Ok(self.hub.nodes()))),
             Command::AddNode { node, reply } => drop(reply.send(self.hub.add_node(NodeAddr(node)))),
             Command::RemoveNode { node, reply } => drop(reply.send(self.hub.remove_node(&node))),
+            Command::Defaults(reply) => not_built(reply),
+            Command::SetDefaults { reply, .. } => not_built(reply),
+            Command::Accounts { reply, .. } => not_built(reply),
+            Command::Account { reply, .. } | Command::SetAccount { reply, .. } => not_built(reply),
+            Command::RemoveAccount { reply, .. } => not_built(reply),
+            Command::Balance { reply, .. } => not_built(reply),
+            Command::AddBalance { reply, .. } => not_built(reply),
+            Command::AddService { reply, .. } => not_built(reply),
+            Command::Reload(reply) => not_built(reply),
+            Command::ReloadCertificates(reply) => not_built(reply),
             // The desk's.
             _ => {}
         }
@@ -403,6 +421,9 @@ impl Driver<'_> {
 
     fn info(&self) -> Info {
         let sum = |what: fn(&ShardReport) -> u32| self.reports.iter().map(|r| u64::from(what(r))).sum();
+        let slots = |what: fn(&ServiceReport) -> u32| {
+            self.reports.iter().flat_map(|report| &report.services).map(|of| u64::from(what(of))).sum()
+        };
         let nodes = self.hub.nodes();
         let (height, mut hash) = self.hub.tip();
         hash.reverse();
@@ -415,6 +436,10 @@ impl Driver<'_> {
             tls: sum(|report| report.tls),
             v2: sum(|report| report.v2),
             mempool: self.hub.mempool_size().0 as u64,
+            sessions: slots(|of| of.sessions),
+            max_sessions: slots(|of| of.max_sessions),
+            probes: slots(|of| of.probes),
+            max_probes: slots(|of| of.max_probes),
             nodes_up: nodes.iter().filter(|node| node.up).count() as u32,
             ..self.info.clone()
         }

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::admission::{Limit, Scope};
 use crate::base::{Class, ClientId, End, ServiceId, Tags};
 use crate::transport::Kind;
+use crate::wire::Services;
 
 /// Number of a question; echoed in the answer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -50,6 +51,10 @@ pub enum Ask {
         /// What.
         action: Action,
     },
+    /// Other rules for a service: what is given changes. Answered by `Told::Done` for nobody.
+    Rules(Rules),
+    /// A service takes no newcomers any more. Answered by `Told::Done` for nobody.
+    Drain(ServiceId),
     /// Sets this shard's part of a throttle that clients share. Answered by `Told::Done` for nobody.
     Throttle {
         /// Whose.
@@ -59,6 +64,21 @@ pub enum Ask {
         /// From clients.
         up: Limit,
     },
+}
+
+/// What of a service's rules changes; slots are this shard's part.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Which service.
+    pub service: ServiceId,
+    /// Service bits that are not offered there, to newcomers.
+    pub without: Option<Services>,
+    /// Our name there, to newcomers.
+    pub user_agent: Option<bytes::Bytes>,
+    /// Session slots.
+    pub sessions: Option<u32>,
+    /// Probe slots.
+    pub probes: Option<u32>,
 }
 
 /// To whom an action is done.
@@ -84,8 +104,13 @@ pub enum Action {
         /// From the client.
         up: Limit,
     },
-    /// Its capacity, cost units per second; u32::MAX for no limit.
-    Capacity(u32),
+    /// What is given is set.
+    Set {
+        /// Its capacity, cost units per second; u32::MAX for no limit.
+        capacity: Option<u32>,
+        /// Its tags, in the place of those it has.
+        tags: Option<Tags>,
+    },
     /// Tags are given and taken.
     Tag {
         /// Given.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::admin::{Ask, AskId, Told};
 use crate::admission::Bans;
-use crate::base::{ClientId, UnixTime};
+use crate::base::{ClientId, ServiceId, UnixTime};
 use crate::feed::{BlockNews, ChainView, TxNews};
 use crate::io::{FileRef, KernelCounters};
 use crate::transport::tls;
@@ -208,4 +208,21 @@ pub struct ShardReport {
     pub kernel: KernelCounters,
     /// Bytes of buffers in use.
     pub buffer_bytes: u64,
+    /// Slots, by service.
+    pub services: Vec<ServiceReport>,
+}
+
+/// The slots of a service on a shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServiceReport {
+    /// Which.
+    pub service: ServiceId,
+    /// Session slots taken.
+    pub sessions: u32,
+    /// Probe slots taken.
+    pub probes: u32,
+    /// Session slots.
+    pub max_sessions: u32,
+    /// Probe slots.
+    pub max_probes: u32,
 }

@@ -517,7 +517,9 @@ impl Core {
     }
 
     fn each_listener(&mut self, op: fn(ListenerId) -> Op) {
-        self.ops.extend((0..self.config.listeners.len()).map(|n| op(ListenerId(n as u8))));
+        let listeners = self.config.listeners.iter().enumerate();
+        let open = listeners.filter(|(_, listener)| !self.door.is_draining(listener.service));
+        self.ops.extend(open.map(|(n, _)| op(ListenerId(n as u8))));
     }
 
     pub(super) fn finish(&mut self) {

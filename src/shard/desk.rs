@@ -33,7 +33,7 @@ impl Core {
     pub(super) fn asked_by_operator(&mut self, id: AskId, ask: Arc<Ask>) {
         let at = match &*ask {
             Ask::List { from, .. } => *from,
-            Ask::Act { .. } | Ask::Throttle { .. } => 0,
+            _ => 0,
         };
         self.jobs.push_back(Job { id, ask, at, found: Vec::new(), done: 0, unknown: Vec::new() });
     }
@@ -44,6 +44,14 @@ impl Core {
         let ask = job.ask.clone();
         let told = match &*ask {
             Ask::List { filter, limit, .. } => self.list(&mut job, filter, *limit),
+            Ask::Rules(change) => {
+                self.door.change(change);
+                Some(Told::Done { clients: 0, unknown: Vec::new() })
+            }
+            Ask::Drain(service) => {
+                self.drain_service(*service);
+                Some(Told::Done { clients: 0, unknown: Vec::new() })
+            }
             Ask::Throttle { scope, down, up } => {
                 self.shared.set(self.now, *scope, *down, *up);
                 Some(Told::Done { clients: 0, unknown: Vec::new() })
@@ -117,7 +125,14 @@ impl Core {
             Action::End(end) => self.end(id, *end),
             Action::Pause(time) => self.pause(id, *time),
             Action::Throttle { down, up } => self.set_throttle(id, *down, *up),
-            Action::Capacity(capacity) => self.set_capacity(id, *capacity),
+            Action::Set { capacity, tags } => {
+                if let Some((client, tags)) = self.clients.get_mut(id).zip(*tags) {
+                    client.account.tags = tags;
+                }
+                if let Some(capacity) = capacity {
+                    self.set_capacity(id, *capacity);
+                }
+            }
             Action::Tag { add, remove } => {
                 if let Some(client) = self.clients.get_mut(id) {
                     let tags = &mut client.account.tags;

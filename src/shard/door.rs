@@ -18,6 +18,7 @@ use crate::base::limits::TRANSPORT_TIMEOUT;
 use crate::base::{Class, ClientId, Conn, End, ServiceId};
 use crate::client::{Account, Effect, Flags};
 use crate::io::{ListenerId, Op};
+use crate::link::{Rules, ServiceReport};
 use crate::transport::Channel;
 use crate::wire::Services;
 
@@ -87,6 +88,7 @@ impl Service {
 struct Standing {
     rules: Service,
     slots: Slots,
+    draining: bool,
 }
 
 /// Who is let in.
@@ -100,7 +102,11 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) fn new(services: Vec<Service>, per_address: u32, limits: ProbeLimits, seed: u64) -> Door {
-        let standing = |rules: Service| Standing { slots: Slots::new(rules.sessions, rules.probes), rules };
+        let standing = |rules: Service| Standing {
+            slots: Slots::new(rules.sessions, rules.probes),
+            rules,
+            draining: false,
+        };
         let entries = if limits.every.is_zero() { 0 } else { PROBE_ENTRIES };
         Door {
             services: services.into_iter().map(standing).collect(),
@@ -113,6 +119,42 @@ impl Door {
     /// A service's rules.
     pub(super) fn rules(&self, id: ServiceId) -> Option<&Service> {
         self.services.iter().find(|standing| standing.rules.id == id).map(|standing| &standing.rules)
+    }
+
+    /// The slots, for the hub.
+    pub(super) fn report(&self) -> Vec<ServiceReport> {
+        let one = |Standing { rules, slots, .. }: &Standing| ServiceReport {
+            service: rules.id,
+            sessions: slots.sessions,
+            probes: slots.probes,
+            max_sessions: slots.max_sessions,
+            max_probes: slots.max_probes,
+        };
+        self.services.iter().map(one).collect()
+    }
+
+    /// Changes what is given. Slots count at once; who is above stays.
+    pub(super) fn change(&mut self, change: &Rules) {
+        let standing = self.services.iter_mut().find(|standing| standing.rules.id == change.service);
+        let Some(Standing { rules, slots, .. }) = standing else { return };
+        rules.without = change.without.unwrap_or(rules.without);
+        if let Some(name) = &change.user_agent {
+            rules.user_agent = name.clone();
+        }
+        rules.sessions = change.sessions.unwrap_or(rules.sessions);
+        rules.probes = change.probes.unwrap_or(rules.probes);
+        slots.set(rules.sessions, rules.probes);
+    }
+
+    /// No newcomers any more.
+    pub(super) fn drain(&mut self, service: ServiceId) {
+        if let Some(standing) = self.services.iter_mut().find(|standing| standing.rules.id == service) {
+            standing.draining = true;
+        }
+    }
+
+    pub(super) fn is_draining(&self, service: ServiceId) -> bool {
+        self.services.iter().all(|standing| standing.rules.id != service || standing.draining)
     }
 
     fn slots(&mut self, id: ServiceId) -> Option<&mut Slots> {
@@ -159,6 +201,9 @@ impl Core {
         if self.draining.is_some() {
             return Err(End::Shutdown);
         }
+        if self.door.is_draining(service) {
+            return Err(End::Drained);
+        }
         if self.bans.covers(peer.ip(), self.unix).is_some() {
             return Err(End::Banned);
         }
@@ -182,6 +227,17 @@ impl Core {
             slots.leave(Class::Probe);
         }
         entered
+    }
+
+    /// A service takes no newcomers any more: the kernel sends none, and those that are under way are refused.
+    pub(super) fn drain_service(&mut self, service: ServiceId) {
+        self.door.drain(service);
+        let numbers = self.config.listeners.iter().enumerate().filter(|(_, at)| at.service == service);
+        let stops: Vec<Op> =
+            numbers.map(|(n, _)| Op::StopListening(ListenerId(u8::try_from(n).unwrap_or(u8::MAX)))).collect();
+        if self.is_listening() {
+            self.ops.extend(stops);
+        }
     }
 
     /// A client has gone: its slot is free.

@@ -169,6 +169,7 @@ impl Core {
             faults: self.counters.faults.to_vec(),
             kernel,
             buffer_bytes: self.pool.out() as u64,
+            services: self.door.report(),
         })
     }
 }

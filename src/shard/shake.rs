@@ -517,7 +517,7 @@ impl Core {
             return;
         }
         for (n, listener) in self.config.listeners.iter().enumerate() {
-            if listener.kind == ListenerKind::Tls {
+            if listener.kind == ListenerKind::Tls && !self.door.is_draining(listener.service) {
                 self.ops.push(op(ListenerId(n as u8)));
             }
         }

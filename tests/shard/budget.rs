@@ -25,7 +25,10 @@ fn list(rig: &mut Rig) -> Vec<ClientInfo> {
 }
 
 fn set_capacity(rig: &mut Rig, client: &ClientInfo, capacity: u32) {
-    let act = Ask::Act { who: Who::Ids(vec![client.id]), action: Action::Capacity(capacity) };
+    let act = Ask::Act {
+        who: Who::Ids(vec![client.id]),
+        action: Action::Set { capacity: Some(capacity), tags: None },
+    };
     rig.tell(ToShard::Ask(AskId(2), Arc::new(act)));
     rig.settle();
     rig.heard.clear();

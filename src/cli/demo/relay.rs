@@ -93,6 +93,7 @@ pub(super) fn start(
     let board = board.clone();
     let admin = config.admin.socket.clone().unwrap_or_default();
     let work = move || {
+        let services = host.services.clone();
         let (links, bell, threads, _reserved) = host.split();
         // Opened on this thread: the store stays where it is made.
         let (store, opened) = run::open_store(&config)?;
@@ -111,6 +112,7 @@ pub(super) fn start(
             handle: asked,
             observer: &mut watch,
             info: run::info(&config),
+            services,
             bans: Bans::default(),
             state: StateFolder(config.network_dir()),
             serve: door.serve(metrics),
