@@ -288,7 +288,14 @@ fn fresh(identity: Identity) -> Account {
 
 fn node(node: &str) -> NodeInfo {
     let user_agent = Some("/Satoshi:29.0.0/".into());
-    NodeInfo { node: node.to_owned(), up: true, transport: Some("v2"), user_agent, height: Some(150), losses: 1 }
+    NodeInfo {
+        node: node.to_owned(),
+        up: true,
+        transport: Some("v2"),
+        user_agent,
+        height: Some(150),
+        losses: 1,
+    }
 }
 
 fn at(shard: u16, slot: u32) -> ClientRef {
