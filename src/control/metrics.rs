@@ -137,6 +137,8 @@ fn install(recorder: PrometheusRecorder) -> Result<Exposition, String> {
             describe_gauge!(name, text);
         }
     }
+    // Shown before the first of them.
+    counter!("breakwater_admin_events_lagged_total").increment(0);
     Ok(exposition)
 }
 

@@ -243,7 +243,7 @@ fn events_are_followed_until_the_relay_ends() {
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, format!("{NOW} tip hash=ab height=7 capacity=60/100\n"));
     server.stop();
-    child.wait().unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -178,6 +178,11 @@ fn a_ban_closes_refuses_and_outlives_the_process() {
 
     let bans = door.get("/bans");
     assert_eq!(bans["bans"][0]["network"], "127.1.1.0/24");
+    // Saved once a second.
+    let file = relay.data_dir().join("regtest/bans.json");
+    wait::for_("the ban on disk", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("127.1.1.0/24"))
+    });
     relay.kill();
     relay.restart();
     assert_eq!(door.get("/bans"), bans, "the same after kill -9");

@@ -96,7 +96,7 @@ impl World {
                 send(reply, self.bans.remove(&network).map(drop).ok_or(unknown));
             }
             Command::Bans(reply) => send(reply, Ok(self.bans.values().cloned().collect())),
-            Command::Nodes(reply) => send(reply, Ok(self.nodes.iter().map(node).collect())),
+            Command::Nodes(reply) => send(reply, Ok(self.nodes.iter().map(|name| node(name)).collect())),
             Command::AddNode { node, reply } if self.nodes.contains(&node) => {
                 send(reply, Err(Refusal::Conflict(format!("node: {node} is there already"))));
             }
@@ -286,9 +286,16 @@ fn fresh(identity: Identity) -> Account {
     Account { identity, capacity: 1, factors: Default::default(), tags: Tags::default(), balance, clients: 0 }
 }
 
-fn node(node: &String) -> NodeInfo {
+fn node(node: &str) -> NodeInfo {
     let user_agent = Some("/Satoshi:29.0.0/".into());
-    NodeInfo { node: node.clone(), up: true, transport: Some("v2"), user_agent, height: Some(150), losses: 1 }
+    NodeInfo {
+        node: node.to_owned(),
+        up: true,
+        transport: Some("v2"),
+        user_agent,
+        height: Some(150),
+        losses: 1,
+    }
 }
 
 fn at(shard: u16, slot: u32) -> ClientRef {
@@ -336,7 +343,7 @@ fn client(id: ClientRef) -> ClientInfo {
         sending: false,
         bytes_in: 1_000,
         bytes_out: 2_000_000,
-        round_trip: (n % 2 == 0).then(|| Duration::from_micros(12_345)),
+        round_trip: n.is_multiple_of(2).then(|| Duration::from_micros(12_345)),
         user_agent: "/bitcoinj:0.17/wallet:9/".into(),
         identity: None,
         session_id: (n % 3 == 1).then_some([0xab; 32]),

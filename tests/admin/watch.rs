@@ -173,5 +173,7 @@ fn the_end_of_the_relay_is_the_end_of_the_stream() {
     let mut server = Server::start(Tcp::No);
     let mut watcher = Watcher::start(&server, "");
     server.stop();
-    let _ = watcher.0.read_to_end(&mut Vec::new());
+    let mut rest = String::new();
+    watcher.0.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("0\r\n\r\n"), "the body is whole: {rest:?}");
 }

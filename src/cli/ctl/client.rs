@@ -189,7 +189,11 @@ impl EventLines {
             match self.body.frame().await {
                 None => return Ok(None),
                 Some(Ok(frame)) => self.buffer.extend(frame.into_data().unwrap_or_default()),
-                Some(Err(error)) => return Err(Failure::Other(format!("events: {error}"))),
+                Some(Err(error)) => {
+                    return Err(Failure::Other(format!(
+                        "the events were cut off, the relay may have ended: {error}"
+                    )));
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::response::sse;
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_stream::Stream;
 use utoipa::ToSchema;
 
@@ -284,6 +284,8 @@ impl EventView {
 pub struct Events {
     sender: broadcast::Sender<Arc<Event>>,
     capacities: Arc<Capacities>,
+    /// True exactly when nothing more is told.
+    ended: watch::Sender<bool>,
     lagged: Arc<AtomicU64>,
     watchers: Arc<AtomicUsize>,
 }
@@ -293,6 +295,7 @@ impl Default for Events {
         Events {
             sender: broadcast::channel(EVENTS).0,
             capacities: Arc::default(),
+            ended: watch::channel(false).0,
             lagged: Arc::default(),
             watchers: Arc::default(),
         }
@@ -342,6 +345,11 @@ impl Events {
         self.lagged.load(Ordering::Relaxed)
     }
 
+    /// Ends every stream, after what is in its queue.
+    pub(super) fn end(&self) {
+        self.ended.send_replace(true);
+    }
+
     /// Begins to watch; none when too many do.
     pub(super) fn watch(&self, wanted: Wanted, tags: TagNames) -> Option<Watch> {
         let place = Place(self.watchers.clone());
@@ -351,7 +359,13 @@ impl Events {
         let (queue, events) = mpsc::channel(WATCHER_QUEUE);
         let (slow, was_slow) = oneshot::channel();
         let task = forward(self.sender.subscribe(), wanted, queue, slow, self.lagged.clone());
-        tokio::spawn(task);
+        let mut ended = self.ended.subscribe();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = task => {}
+                _ = ended.wait_for(|ended| *ended) => {}
+            }
+        });
         Some(Watch { events, was_slow: Some(was_slow), tags, _place: place })
     }
 }

@@ -38,6 +38,7 @@ pub async fn serve(
     let unix = listeners.unix.as_mut().and_then(|unix| unix.listener.take());
     let unix = unix.map(UnixListener::from_std).transpose()?;
     let guard = listeners.token.take().map_or(Guard::Loopback, Guard::Token);
+    let events = admin.events.clone();
     let tcp_app = routes::app(admin.clone(), guard);
     let unix_app = routes::app(admin, Guard::Unix);
     let mut running = JoinSet::new();
@@ -74,6 +75,7 @@ pub async fn serve(
             }
         }
     }
+    events.end();
     drop(ended);
     drop((tcp, unix, listeners));
     let all = async { while running.join_next().await.is_some() {} };
