@@ -15,7 +15,6 @@ use breakwater::shard::counters::Counters;
 use breakwater::shard::{HandshakeLimits, ListenerKind, Service, Shard, ShardConfig};
 use breakwater::transport::tls;
 use breakwater::wire::Services;
-use bytes::Bytes;
 
 use crate::certificate::Certificate;
 use crate::made::{self, Chain};
@@ -137,6 +136,7 @@ impl Relay {
             secret: [7; 32],
             services: vec![Service::open(b"/breakwater:bench/")],
             probe_limits: ProbeLimits::none(),
+            probe_exempt: Vec::new(),
             costs: Costs::default(),
             tx_interval: TX_INTERVAL,
             buffer_budget: BUFFER_BUDGET,

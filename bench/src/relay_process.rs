@@ -51,7 +51,7 @@ pub(crate) fn command(program: &Path, nodes: &[SocketAddr], listen: SocketAddr, 
     nodes.iter().for_each(|node| {
         command.args(["--node", &node.to_string()]);
     });
-    command.arg("--data-dir").arg(data);
+    command.arg("--open-door").arg("--data-dir").arg(data);
     command
 }
 

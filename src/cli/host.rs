@@ -76,6 +76,7 @@ impl Host {
                 max_per_address: config.max_per_address,
                 listeners: listeners.clone(),
                 services: services.clone(),
+                probe_exempt: config.probes.exempt.clone(),
                 costs: config.costs.clone(),
                 probe_limits: config.probes.limits.per_shard(config.shards as u32),
                 v2: config.v2,

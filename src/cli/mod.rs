@@ -112,6 +112,9 @@ struct RunArgs {
     /// Prometheus text at http://ADDR:PORT/metrics.
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<String>,
+    /// Everybody is let in and may use what there is: for load tests, which come from few addresses. No limits on probes and capacity.
+    #[arg(long)]
+    open_door: bool,
     /// The admin interface's Unix socket; "off" for none.
     #[arg(long, value_name = "PATH")]
     admin_socket: Option<String>,
@@ -257,12 +260,21 @@ impl RunArgs {
         set("log_format", self.log_format.map(Value::String));
         set("log_level", self.log_level.map(Value::String));
         set("metrics", self.metrics.map(Value::String));
+        if self.open_door {
+            for key in ["probe_seconds", "probe_every_seconds", "free_capacity"] {
+                set(key, Some(Value::Integer(0)));
+            }
+            set("probe_slots", Some(Value::Integer(MANY_SLOTS)));
+        }
         set("admin_socket", self.admin_socket.map(Value::String));
         set("admin", self.admin.map(Value::String));
         set("admin_token_file", self.admin_token_file.map(Value::String));
         table
     }
 }
+
+/// As many slots as may be configured.
+const MANY_SLOTS: i64 = 1 << 23;
 
 /// One certificate as the file writes it.
 fn pair(chain: Option<String>, key: Option<String>) -> Option<Value> {

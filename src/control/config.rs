@@ -87,7 +87,7 @@ pub struct Config {
     pub max_clients: u32,
     /// Services besides the one of `listen` and `tls.listen`.
     pub services: Vec<ServiceConfig>,
-    /// Session slots of the first service; 0 for what the probe slots leave.
+    /// Session slots of the first service; 0 for as many as clients fit.
     pub session_slots: u32,
     /// Its probe slots; 0 for a tenth of the clients.
     pub probe_slots: u32,

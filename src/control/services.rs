@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use toml::{Table, Value};
 
 use super::config::{Config, ConfigError, Keys, one_line};
@@ -39,7 +40,7 @@ pub struct ServiceConfig {
     pub user_agent: Option<String>,
     /// Service bits that are not offered.
     pub without: Services,
-    /// Session slots; 0 for what `max_clients` leaves.
+    /// Session slots; 0 for as many as clients fit.
     pub session_slots: u32,
     /// Probe slots; 0 for a tenth of `max_clients`.
     pub probe_slots: u32,
@@ -52,6 +53,8 @@ pub struct ProbeConfig {
     pub time: Option<Duration>,
     /// How often.
     pub limits: ProbeLimits,
+    /// From where one may come as often as one likes.
+    pub exempt: Vec<IpNet>,
 }
 
 impl Config {
@@ -89,8 +92,7 @@ impl Config {
         let all = self.max_clients.max(1);
         let probes =
             if service.probe_slots > 0 { service.probe_slots } else { all.div_ceil(PROBE_SHARE).max(64) };
-        let sessions =
-            if service.session_slots > 0 { service.session_slots } else { all.saturating_sub(probes).max(1) };
+        let sessions = if service.session_slots > 0 { service.session_slots } else { all };
         (sessions, probes)
     }
 
@@ -133,7 +135,15 @@ impl Keys<'_> {
                 burst: self.integer("probe_burst", 1, 1 << 20)? as u32,
                 ..ProbeLimits::default()
             },
+            exempt: self.networks("probe_exempt")?,
         })
+    }
+
+    fn networks(&self, key: &'static str) -> Result<Vec<IpNet>, ConfigError> {
+        let expected = "a list of networks such as \"192.0.2.0/24\"";
+        let list = self.0.get(key).and_then(Value::as_array).ok_or_else(|| self.error(key, expected))?;
+        let parse = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
+        list.iter().map(|value| parse(value).ok_or_else(|| self.error(key, expected))).collect()
     }
 
     pub(super) fn costs(&self, key: &'static str) -> Result<Costs, ConfigError> {

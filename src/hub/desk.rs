@@ -332,12 +332,8 @@ impl Desk {
         let room = limit.saturating_sub(page.clients.len() as u32);
         let following = at.saturating_add(1);
         // The cursor names a place, not a client: whoever was last may have gone.
-        page.next = match next {
-            Some(slot) => {
-                Some(ClientRef { shard, id: ClientId { slot: slot.saturating_sub(1), generation: 0 } })
-            }
-            None => None,
-        };
+        page.next = next
+            .map(|slot| ClientRef { shard, id: ClientId { slot: slot.saturating_sub(1), generation: 0 } });
         if next.is_none() && following < self.shards {
             if room > 0 {
                 self.ask(ShardId(following), id, Ask::List { filter: filter.clone(), from: 0, limit: room });
@@ -354,7 +350,9 @@ impl Desk {
         if self.bans.next_end().is_some_and(|end| end <= unix) {
             self.unsaved |= !self.bans.expire(unix).is_empty();
         }
-        for (_, waiting) in self.waiting.extract_if(.., |_, waiting| waiting.until <= now) {
+        let late: Vec<AskId> =
+            self.waiting.iter().filter(|(_, waiting)| waiting.until <= now).map(|(id, _)| *id).collect();
+        for waiting in late.iter().filter_map(|id| self.waiting.remove(id)).collect::<Vec<_>>() {
             match waiting.what {
                 What::Page { reply, .. } => answer(reply, Err(Refusal::Late)),
                 What::Sum { reply, .. } => answer(reply, Err(Refusal::Late)),

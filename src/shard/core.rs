@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
@@ -69,6 +70,8 @@ pub struct ShardConfig {
     pub services: Vec<Service>,
     /// How often an identity may come as a probe: this shard's part.
     pub probe_limits: ProbeLimits,
+    /// Networks that `probe_limits` does not hold for.
+    pub probe_exempt: Vec<IpNet>,
     /// What requests cost.
     pub costs: Costs,
     /// Whether BIP324 is taken on plain listeners.
@@ -198,6 +201,7 @@ impl Core {
                 std::mem::take(&mut config.services),
                 config.max_per_address,
                 config.probe_limits,
+                std::mem::take(&mut config.probe_exempt),
                 config.seed,
             ),
             bans: Arc::default(),

@@ -66,6 +66,7 @@ pub fn config() -> ShardConfig {
         secret: [7; 32],
         services: vec![Service::open(b"/breakwater:test/")],
         probe_limits: ProbeLimits::none(),
+        probe_exempt: Vec::new(),
         costs: Costs::default(),
         tx_interval: secs(1),
         buffer_budget: 64 << 20,

@@ -198,6 +198,7 @@ impl Relay {
             secret,
             services: vec![Service::open(b"/breakwater:sim/")],
             probe_limits: ProbeLimits::none(),
+            probe_exempt: Vec::new(),
             costs: Costs::default(),
             tx_interval: Duration::from_millis(100),
             buffer_budget: self.setup.buffer_budget,

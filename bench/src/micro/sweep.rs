@@ -78,6 +78,7 @@ impl Scene {
             secret: [7; 32],
             services: vec![Service::open(b"/breakwater:bench/")],
             probe_limits: ProbeLimits::none(),
+            probe_exempt: Vec::new(),
             costs: Costs::default(),
             tx_interval: TX_INTERVAL,
             buffer_budget: BUFFER_BUDGET,
