@@ -164,6 +164,8 @@ fn config(folder: &Path, node: SocketAddr, clients: usize, files: u64) -> Result
         ("listen".to_owned(), Value::Array(vec![text("127.0.0.1:0")])),
         ("data_dir".to_owned(), text(&folder.to_string_lossy())),
         ("keep".to_owned(), text("all")),
+        // All of its clients come from one address.
+        ("probe_burst".to_owned(), Value::Integer(1 << 20)),
     ]);
     let mut config = Config::load(None, flags).map_err(|error| Failure::Other(error.to_string()))?;
     // What it shows there is not read from files.
