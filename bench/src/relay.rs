@@ -130,7 +130,8 @@ impl Relay {
             listeners: vec![if speaks.tls.is_some() { ListenerKind::Tls } else { ListenerKind::Plain }],
             v2: speaks.v2,
             tls: speaks.tls,
-            handshakes: HandshakeLimits::free(1_024),
+            // All may come at once: whoever is turned away does not try again.
+            handshakes: HandshakeLimits::free((max_clients / 2).max(1_024)),
             secret: [7; 32],
             user_agent: Bytes::from_static(b"/breakwater:bench/"),
             tx_interval: TX_INTERVAL,
