@@ -107,6 +107,8 @@ fn bad_settings_of_encryption_name_key_file_and_expectation() {
     file_refused(tls, &["`tls_certificates`", "--tls-certificate"]);
     file_refused("tls_client_auth = \"required\"", &["`tls_client_ca`", "a PEM file"]);
     file_refused("tls_client_auth = \"maybe\"", &["`tls_client_auth`", "maybe", "\"required\""]);
+    file_refused("tls_certificates = [{ chain = \"a\", key = \"b\" }]", &["`tls_listen`", "--tls-listen"]);
+    file_refused("listen = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", &["`listen`", "each address once"]);
     file_refused("tls_certificates = [{ chain = \"a\" }]", &["`tls_certificates`", "chain", "key"]);
     file_refused("tls_certificates = [{ chain = \"a\", key = 3 }]", &["`tls_certificates`"]);
     file_refused("handshakes = 0", &["`handshakes`", "1 to"]);

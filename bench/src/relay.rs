@@ -132,7 +132,8 @@ impl Relay {
             ],
             v2: speaks.v2,
             tls: speaks.tls,
-            handshakes: HandshakeLimits::free(1_024),
+            // All may come at once: whoever is turned away does not try again.
+            handshakes: HandshakeLimits::free((max_clients / 2).max(1_024)),
             secret: [7; 32],
             services: vec![Service::open(b"/breakwater:bench/")],
             probe_limits: ProbeLimits::none(),

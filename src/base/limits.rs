@@ -151,8 +151,9 @@ pub const STEPS_IN_SWEEP: usize = 2;
 /// Bytes of a transport handshake that wait for its next step, at most: more than a handshake may have, so that it is the
 /// handshake which refuses, with its alert.
 pub const HANDSHAKE_INPUT: usize = HANDSHAKE_BYTES + 8 * 1024;
-/// Most bytes a peer may send in a TLS handshake: ClientHello and its certificates, or all of a server's.
-pub const HANDSHAKE_BYTES: usize = 32 * 1024;
+/// Most bytes a peer may send in a TLS handshake: ClientHello and its certificates, or all of a server's. An extension may have 64 KiB, and
+/// tlsfuzzer sends such; when half of the buffers are in use, strangers have `STRANGER_INPUT` only.
+pub const HANDSHAKE_BYTES: usize = 64 * 1024;
 /// Time of a turn for steps of transport handshakes: what a step takes depends on the key (ECDSA 50 us, RSA-4096 milliseconds), so
 /// the number alone is no bound. One step is always done.
 pub const STEP_TIME: Duration = Duration::from_micros(1_500);

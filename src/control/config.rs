@@ -192,6 +192,15 @@ impl Config {
         if config.listen.is_empty() && config.tls.listen.is_empty() {
             return Err(keys.error("listen", "at least one ADDRESS:PORT here or in `tls_listen`"));
         }
+        if let Some(at) = config
+            .listen
+            .iter()
+            .enumerate()
+            .find(|(n, at)| at.port() != 0 && config.listen[..*n].contains(at))
+        {
+            let expected = "each address once".into();
+            return Err(ConfigError::Value { key: "listen", value: format!("\"{}\"", at.1), expected });
+        }
         config.tls.check(keys, &config.listen)?;
         config.check_listeners(keys)?;
         if config.nodes.is_empty() {

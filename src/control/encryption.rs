@@ -26,6 +26,12 @@ impl TlsConfig {
                 "a chain and a key, since `tls_listen` is given (flags --tls-certificate and --tls-key)";
             return Err(keys.error("tls_certificates", expected));
         }
+        if self.listen.is_empty() && !self.setup.certificates.is_empty() {
+            return Err(keys.error(
+                "tls_listen",
+                "at least one ADDRESS:PORT, since a certificate is given (flag --tls-listen)",
+            ));
+        }
         match self.listen.iter().find(|at| at.port() != 0 && plain.contains(at)) {
             Some(_) => Err(keys.error("tls_listen", "other addresses than `listen`")),
             None => Ok(()),

@@ -45,6 +45,7 @@ pub fn lives_and_updates_keys() {
     {
         assert_said(&said, line);
     }
+    scene.wait_metric("breakwater_tls_resumed_total{", "", 2);
     assert_eq!(scene.metric("breakwater_tls_full_total{", ""), 1);
     assert_eq!(scene.metric("breakwater_tls_resumed_total{", ""), 2);
 }

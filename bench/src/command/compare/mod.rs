@@ -117,9 +117,9 @@ pub(super) fn run(args: Args) -> Outcome {
     let what = "breakwater against the cheapest other, CPU per delivery, each by its own floor";
     report.ratio(what, relative, if args.tls { TLS_CPU } else { 1.0 });
     if args.tls {
-        let memory = base.and_then(|base| base.figures.idle_memory).unwrap_or(0.0);
+        let memory = base.and_then(|base| base.figures.whole_memory).unwrap_or(0.0);
         let relative = memory / cheapest.memory.max(f64::MIN_POSITIVE);
-        let what = "breakwater against the leanest that publishes, memory of an idle TLS client";
+        let what = "breakwater against the leanest that publishes, all of its memory by its idle TLS clients";
         report.bound("memory_ratio", what, relative, TLS_MEMORY, false);
     }
     report.finish(args.common)
@@ -130,7 +130,8 @@ pub(super) fn run(args: Args) -> Outcome {
 struct Cheapest {
     /// CPU per delivery, in floors.
     cpu: f64,
-    /// Bytes of an idle subscriber.
+    /// All of its bytes by its idle subscribers: what it had before the first one may be given back under their load, which would
+    /// make a difference say too little.
     memory: f64,
 }
 
@@ -146,7 +147,7 @@ impl Cheapest {
         let cheapest = cheapest.unwrap_or(Cheapest { cpu: f64::MAX, memory: f64::MAX });
         Cheapest {
             cpu: cheapest.cpu.min(beside.relative()),
-            memory: cheapest.memory.min(beside.figures.idle_memory.unwrap_or(f64::MAX)),
+            memory: cheapest.memory.min(beside.figures.whole_memory.unwrap_or(f64::MAX)),
         }
     }
 }

@@ -9,10 +9,10 @@ and output until standard input ends. Says on standard error, in a line of JSON 
 
 import json
 import os
+import select
 import socket
 import ssl
 import sys
-import threading
 
 import bitcoin
 
@@ -49,22 +49,35 @@ def end(tls):
     tls.unwrap().close()
 
 
-def copy_output(tls):
-    while True:
-        try:
-            read = tls.recv(65536)
-        except ssl.SSLError:
-            return
-        if not read:
-            return
-        os.write(1, read)
+def take(tls):
+    """What has come: None for nothing yet, b"" for the end."""
+    tls.setblocking(False)
+    try:
+        return tls.recv(65536)
+    except ssl.SSLWantReadError:
+        return None
+    except ssl.SSLError:
+        return b""
+    finally:
+        tls.settimeout(60)
 
 
 def copy(tls):
-    tls.settimeout(None)
-    threading.Thread(target=copy_output, args=[tls], daemon=True).start()
-    while read := os.read(0, 65536):
-        tls.sendall(read)
+    """In one thread: OpenSSL's connections may not be read and written at the same time."""
+    sources = [0, tls]
+    while True:
+        ready = [tls] if tls in sources and tls.pending() else select.select(sources, [], [])[0]
+        if tls in ready:
+            read = take(tls)
+            if read:
+                os.write(1, read)
+            elif read == b"":
+                sources = [0]
+        if 0 in ready:
+            read = os.read(0, 65536)
+            if not read:
+                return
+            tls.sendall(read)
 
 
 def main():
