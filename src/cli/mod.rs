@@ -21,6 +21,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use toml::{Table, Value};
 
+use crate::admission::Costs;
 use crate::control::config::{Config, DEFAULT, one_line};
 use crate::control::{duration, metrics, plan};
 
@@ -65,6 +66,8 @@ enum Command {
 enum ConfigCommand {
     /// Print the default configuration; its comments are the manual.
     Default,
+    /// Print what requests cost, as the key `costs` takes it.
+    Costs,
 }
 
 /// Flags go before the configuration file, the file before the defaults.
@@ -174,6 +177,10 @@ pub fn main() -> ExitCode {
             .and_then(|span| demo::demo(span, args.clients as usize, args.plain_output)),
         Command::Config { command: ConfigCommand::Default } => {
             print!("{DEFAULT}");
+            Ok(())
+        }
+        Command::Config { command: ConfigCommand::Costs } => {
+            print!("[costs]\n{}", Costs::default().to_toml());
             Ok(())
         }
         Command::Plan(args) => show_plan(args),
