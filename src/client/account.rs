@@ -14,7 +14,7 @@ pub struct Account {
     pub flow: Flow,
     /// Cost units served: headers, blocks, filters, the rest.
     pub costs: [u32; 4],
-    /// Its name: the number that [`Agents`] gave it.
+    /// Its name: the number that the shard gave it.
     pub agent: u16,
     /// Its tags.
     pub tags: Tags,

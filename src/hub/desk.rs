@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - every command is answered once, at the latest [`ADMIN_TIMEOUT`] after it came
-//! - at most [`MOST`] commands wait for shards; one more is refused as busy
+//! - at most `MOST` commands wait for shards; one more is refused as busy
 //! - a command that is refused has asked no shard
 
 #![forbid(unsafe_code)]

@@ -7,7 +7,10 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::http::{Answer, exchange, request, tcp, unix};
+use bitcoin::p2p::ServiceFlags;
+
 use crate::support::client::{Client, Options};
+use crate::support::ports;
 use crate::support::relay::Relay;
 use crate::support::stub_node::StubServer;
 use crate::support::wait::{self, PATIENCE};
@@ -256,4 +259,51 @@ fn over_tcp_and_without_a_socket() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_breakwater"));
     command.args(["ctl", "--url", &format!("http://{address}"), "--token-file", file, "info"]);
     assert!(command.output().unwrap().status.success());
+}
+
+#[test]
+fn two_services_at_once_and_one_goes_without_touching_the_other() {
+    let node = StubServer::start(3);
+    let dir = tempfile::tempdir().unwrap();
+    let second = ports::free();
+    let file = dir.path().join("relay.toml");
+    let service = format!(
+        "services = [{{ name = \"light\", listen = [\"{second}\"], without = [\"compact_filters\"], \
+         user_agent = \"/light/\", session_slots = 50, probe_slots = 50 }}]\n"
+    );
+    std::fs::write(&file, service).unwrap();
+    let relay = start(&node, &["--config", file.to_str().unwrap()]);
+    let door = Door::of(&relay);
+    let at_second = || Client::open(second, None);
+    let greeted = |mut client: Client| client.handshake(&Options::default()).map(|()| client);
+    let (mut first, mut light) = (client(&relay, [127, 1, 1, 1]), greeted(at_second().unwrap()).unwrap());
+    light.ping();
+    let filters = ServiceFlags::COMPACT_FILTERS;
+    assert_eq!((first.services().has(filters), light.services().has(filters)), (true, false));
+    assert_eq!(light.version.as_ref().unwrap().user_agent, "/light/");
+
+    let shown = door.get("/services")["services"].clone();
+    let names: Vec<_> = shown.as_array().unwrap().iter().map(|service| service["name"].clone()).collect();
+    assert_eq!(names, ["default", "light"]);
+    assert_eq!(shown[1]["listen"], json!([second.to_string()]));
+    assert_eq!(door.clients("&service=1").len(), 1);
+    door.expect(200, "PATCH", "/services/1", Some(r#"{"user_agent": "/lighter/"}"#));
+    let renamed = wait::until("the other name", PATIENCE, || {
+        let client = greeted(at_second().unwrap()).ok()?;
+        (client.version.as_ref().unwrap().user_agent == "/lighter/").then_some(client)
+    });
+    drop(renamed);
+
+    door.expect(200, "POST", "/services/1/drain", None);
+    wait::for_("nobody to be let in", || at_second().and_then(greeted).is_err());
+    light.ping();
+    first.ping();
+    assert!(is_let_in(&relay, [127, 1, 1, 2]));
+    assert_eq!(door.expect(200, "DELETE", "/services/1", None)["clients"], 1);
+    light.expect_closed(PATIENCE);
+    first.ping();
+    assert!(is_let_in(&relay, [127, 1, 1, 3]));
+    assert_eq!(door.get("/services")["services"].as_array().unwrap().len(), 1);
+    assert_eq!(door.expect(404, "DELETE", "/services/1", None)["error"]["field"], "service");
+    door.expect(409, "DELETE", "/services/0", None);
 }
