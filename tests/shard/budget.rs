@@ -1,9 +1,8 @@
 //! Flow control: who asks for more than its capacity waits, and gets exactly its capacity.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use breakwater::link::{Action, Ask, AskId, ClientInfo, Filter, ToHub, ToShard, Told, Who};
+use breakwater::link::{Action, Ask, ClientInfo, Who};
 use breakwater::shard::{Service, ShardConfig};
 use breakwater::stub::MAGIC;
 use breakwater::wire::write;
@@ -16,22 +15,9 @@ fn with(capacity: u32) -> Rig {
     Rig::with(ShardConfig { services: vec![service], ..config() })
 }
 
-fn list(rig: &mut Rig) -> Vec<ClientInfo> {
-    rig.tell(ToShard::Ask(AskId(1), Arc::new(Ask::List { filter: Filter::default(), from: 0, limit: 100 })));
-    rig.settle();
-    let Some(ToHub::Told(_, told)) = rig.heard.pop_back() else { panic!("no answer") };
-    let Told::Page { clients, .. } = *told else { panic!("no page") };
-    clients
-}
-
 fn set_capacity(rig: &mut Rig, client: &ClientInfo, capacity: u32) {
-    let act = Ask::Act {
-        who: Who::Ids(vec![client.id]),
-        action: Action::Set { capacity: Some(capacity), tags: None },
-    };
-    rig.tell(ToShard::Ask(AskId(2), Arc::new(act)));
-    rig.settle();
-    rig.heard.clear();
+    let action = Action::Set { capacity: Some(capacity), tags: None };
+    rig.ask(Ask::Act { who: Who::Ids(vec![client.id]), action });
 }
 
 /// Lets `time` pass by milliseconds, with every client always having asked for more; how many answers each has had.
@@ -70,7 +56,7 @@ fn get_headers(rig: &Rig) -> Vec<u8> {
 fn who_asks_without_pause_is_served_in_proportion_to_its_capacity() {
     let mut rig = with(1_000);
     let conns: Vec<u32> = (0..8).map(|_| rig.client(PLAIN)).collect();
-    let shown = list(&mut rig);
+    let shown = rig.everybody();
     for (n, client) in shown.iter().enumerate() {
         set_capacity(&mut rig, client, 250 << (n % 4));
     }
@@ -84,10 +70,10 @@ fn who_asks_without_pause_is_served_in_proportion_to_its_capacity() {
         assert!(off <= 0.05, "{served:?}: client {n} is off by {off}");
     }
     assert!(
-        list(&mut rig).iter().all(|client| client.paused && client.costs[0] > 0),
+        rig.everybody().iter().all(|client| client.paused && client.costs[0] > 0),
         "paused, not disconnected"
     );
-    let costs = list(&mut rig)[3].costs[0];
+    let costs = rig.everybody()[3].costs[0];
     assert!((100_000..=140_000).contains(&costs), "2,000 units a second for 63 s and 6 s of buffer: {costs}");
     assert!(rig.counters().over_capacity > 100);
     rig.finish();
@@ -127,7 +113,7 @@ fn a_waiting_client_hears_of_blocks_and_more_capacity_helps_at_once() {
         rig.send(conn, &get_headers(&rig));
     }
     rig.messages(conn);
-    let shown = list(&mut rig).remove(0);
+    let shown = rig.everybody().remove(0);
     assert!(shown.paused && shown.buffer < 60, "{shown:?}");
     rig.mine();
     rig.settle();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use breakwater::admission::{Limit, Scope};
 use breakwater::base::{ClientId, End, Tags};
 use breakwater::io::Done;
-use breakwater::link::{Action, Ask, AskId, ClientInfo, Filter, ToHub, ToShard, Told, Who};
+use breakwater::link::{Action, Ask, AskId, Filter, ToHub, ToShard, Told, Who};
 use breakwater::transport::Kind;
 
 use super::rig::{PLAIN, Rig, extents};
@@ -16,31 +16,11 @@ use breakwater::wire::InvKind;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-fn ask(rig: &mut Rig, ask: Ask) -> Told {
-    rig.tell(ToShard::Ask(AskId(7), Arc::new(ask)));
-    rig.settle();
-    match rig.heard.pop_back() {
-        Some(ToHub::Told(AskId(7), told)) => *told,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn list(rig: &mut Rig, filter: Filter, from: u32, limit: u32) -> (Vec<ClientInfo>, Option<u32>) {
-    match ask(rig, Ask::List { filter, from, limit }) {
-        Told::Page { clients, next } => (clients, next),
-        other => panic!("{other:?}"),
-    }
-}
-
 fn act(rig: &mut Rig, who: Who, action: Action) -> (u64, Vec<ClientId>) {
-    match ask(rig, Ask::Act { who, action }) {
+    match rig.ask(Ask::Act { who, action }) {
         Told::Done { clients, unknown } => (clients, unknown),
         other => panic!("{other:?}"),
     }
-}
-
-fn everybody(rig: &mut Rig) -> Vec<ClientInfo> {
-    list(rig, Filter::default(), 0, 1_000).0
 }
 
 /// A client from an address of its own.
@@ -76,7 +56,7 @@ fn a_client_is_shown_as_it_is() {
     let conn = rig.client(PLAIN);
     rig.advance(120);
     assert_eq!(rig.commands(conn), ["ping"]);
-    let shown = everybody(&mut rig).remove(0);
+    let shown = rig.everybody().remove(0);
     assert_eq!((shown.transport, shown.ready, shown.paused), (Kind::Plain, true, false));
     assert_eq!(&*shown.user_agent, "/test/");
     assert_eq!(shown.connected, Duration::from_secs(120));
@@ -84,7 +64,7 @@ fn a_client_is_shown_as_it_is() {
     assert!(shown.bytes_in > 100 && shown.bytes_out > 100, "{shown:?}");
     let before = shown.bytes_in;
     rig.send(conn, &ping(3));
-    assert_eq!(everybody(&mut rig)[0].bytes_in, before + 32);
+    assert_eq!(rig.everybody()[0].bytes_in, before + 32);
     rig.finish();
 }
 
@@ -97,7 +77,7 @@ fn a_pong_says_how_far_a_client_is() {
     let now = rig.kernel.0.borrow().now;
     rig.kernel.0.borrow_mut().now = now + Duration::from_millis(250);
     rig.send(conn, &message("pong", &nonce));
-    assert_eq!(everybody(&mut rig)[0].round_trip, Some(Duration::from_millis(250)));
+    assert_eq!(rig.everybody()[0].round_trip, Some(Duration::from_millis(250)));
     rig.finish();
 }
 
@@ -110,7 +90,7 @@ fn pages_join_to_all_who_match() {
     let filter = Filter { network: Some("192.0.2.0/24".parse().unwrap()), ..Filter::default() };
     let (mut found, mut at, mut pages) = (Vec::new(), 0, 0);
     loop {
-        let (clients, next) = list(&mut rig, filter.clone(), at, 7);
+        let (clients, next) = rig.list(filter.clone(), at, 7);
         assert!(clients.len() <= 7);
         found.extend(clients);
         pages += 1;
@@ -126,7 +106,7 @@ fn pages_join_to_all_who_match() {
 fn a_kick_ends_those_it_names_and_says_who_was_not_there() {
     let mut rig = Rig::new();
     let conns: Vec<u32> = (0..3).map(|n| from(&mut rig, [192, 0, 2, n])).collect();
-    let ids: Vec<ClientId> = everybody(&mut rig).iter().map(|client| client.id).collect();
+    let ids: Vec<ClientId> = rig.everybody().iter().map(|client| client.id).collect();
     let stale = ClientId { slot: ids[0].slot, generation: ids[0].generation + 1 };
     let who = Who::Ids(vec![ids[1], stale, ClientId { slot: 999, generation: 1 }]);
     let (done, unknown) = act(&mut rig, who, Action::End(End::Kicked));
@@ -135,7 +115,7 @@ fn a_kick_ends_those_it_names_and_says_who_was_not_there() {
     assert_eq!(rig.ends(End::Kicked), 1);
     let filter = Filter { network: Some("192.0.2.0/31".parse().unwrap()), ..Filter::default() };
     let (done, _) = act(&mut rig, Who::Matching(filter), Action::End(End::Kicked));
-    assert_eq!((done, everybody(&mut rig).len()), (1, 1), "of .0 and .1 one had gone");
+    assert_eq!((done, rig.everybody().len()), (1, 1), "of .0 and .1 one had gone");
     rig.finish();
 }
 
@@ -144,11 +124,11 @@ fn tags_are_given_and_taken() {
     let mut rig = Rig::new();
     from(&mut rig, [192, 0, 2, 1]);
     from(&mut rig, [192, 0, 2, 2]);
-    let id = everybody(&mut rig)[0].id;
+    let id = rig.everybody()[0].id;
     let tag = Action::Tag { add: Tags(5), remove: Tags(0) };
     assert_eq!(act(&mut rig, Who::Ids(vec![id]), tag).0, 1);
     let tagged =
-        |rig: &mut Rig, tags| list(rig, Filter { tags: Tags(tags), ..Filter::default() }, 0, 9).0.len();
+        |rig: &mut Rig, tags| rig.list(Filter { tags: Tags(tags), ..Filter::default() }, 0, 9).0.len();
     assert_eq!(
         [tagged(&mut rig, 4), tagged(&mut rig, 5), tagged(&mut rig, 2), tagged(&mut rig, 0)],
         [1, 1, 0, 2]
@@ -162,9 +142,9 @@ fn tags_are_given_and_taken() {
 fn who_is_paused_is_not_read_and_still_hears_of_blocks() {
     let mut rig = Rig::new();
     let (conn, other) = (rig.client(PLAIN), rig.client(PLAIN));
-    let id = everybody(&mut rig)[0].id;
+    let id = rig.everybody()[0].id;
     act(&mut rig, Who::Ids(vec![id]), Action::Pause(Duration::from_secs(60)));
-    assert!(everybody(&mut rig)[0].paused);
+    assert!(rig.everybody()[0].paused);
     rig.send(conn, &ping(1));
     rig.send(conn, &ping(2));
     rig.send(other, &ping(3));
@@ -207,10 +187,10 @@ fn a_throttled_client_gets_its_rate_and_its_neighbour_everything() {
     for rate in [10_000, 1_000_000] {
         let mut rig = Rig::new();
         let (slow, free) = (rig.client(PLAIN), rig.client(PLAIN));
-        let id = everybody(&mut rig)[0].id;
+        let id = rig.everybody()[0].id;
         let throttle = Action::Throttle { down: Limit::Bytes(rate), up: Limit::Keep };
         act(&mut rig, Who::Ids(vec![id]), throttle);
-        assert_eq!(everybody(&mut rig)[0].throttle_down, Some(rate));
+        assert_eq!(rig.everybody()[0].throttle_down, Some(rate));
         wants_a_file(&mut rig, slow);
         wants_a_file(&mut rig, free);
         pass(&mut rig, Duration::from_secs(1), &[slow, free]);
@@ -229,7 +209,7 @@ fn a_shared_throttle_is_shared_and_exact() {
     let mut rig = Rig::new();
     let conns: Vec<u32> = (0..4).map(|_| rig.client(PLAIN)).collect();
     let rate = 400_000;
-    ask(&mut rig, Ask::Throttle { scope: Scope::All, down: Limit::Bytes(rate), up: Limit::Keep });
+    rig.ask(Ask::Throttle { scope: Scope::All, down: Limit::Bytes(rate), up: Limit::Keep });
     for conn in &conns {
         wants_a_file(&mut rig, *conn);
     }
@@ -245,7 +225,7 @@ fn a_shared_throttle_is_shared_and_exact() {
     rig.send(fifth, &ping(1));
     let pong = pass(&mut rig, Duration::from_millis(500), &[fifth])[0];
     assert_eq!(pong, 32);
-    ask(&mut rig, Ask::Throttle { scope: Scope::All, down: Limit::Unlimited, up: Limit::Unlimited });
+    rig.ask(Ask::Throttle { scope: Scope::All, down: Limit::Unlimited, up: Limit::Unlimited });
     pass(&mut rig, Duration::from_millis(300), &conns);
     rig.finish();
 }
@@ -255,7 +235,7 @@ fn what_a_throttled_client_sends_is_read_at_its_rate() {
     let mut rig = Rig::new();
     rig.kernel.0.borrow_mut().piece = 500;
     let conn = rig.client(PLAIN);
-    let id = everybody(&mut rig)[0].id;
+    let id = rig.everybody()[0].id;
     act(&mut rig, Who::Ids(vec![id]), Action::Throttle { down: Limit::Keep, up: Limit::Bytes(20_000) });
     let pings: Vec<u8> = (0..20_000).flat_map(ping).collect();
     rig.send(conn, &pings);

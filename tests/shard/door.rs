@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use breakwater::admission::{Ban, Bans, ProbeLimits};
 use breakwater::base::{Class, End, ServiceId};
-use breakwater::link::{Ask, AskId, ClientInfo, Filter, ToHub, ToShard, Told};
+use breakwater::link::ToShard;
 use breakwater::shard::{Listener, ListenerKind, Service, ShardConfig};
 use breakwater::stub::MAGIC;
 use breakwater::wire::{Message, Services, parse, write};
@@ -35,24 +35,12 @@ fn knock(rig: &mut Rig, listener: u8, host: u8) -> u32 {
     conn
 }
 
-fn clients(rig: &mut Rig) -> Vec<ClientInfo> {
-    rig.tell(ToShard::Ask(AskId(1), Arc::new(Ask::List { filter: Filter::default(), from: 0, limit: 100 })));
-    rig.settle();
-    match rig.heard.pop_back() {
-        Some(ToHub::Told(_, told)) => match *told {
-            Told::Page { clients, .. } => clients,
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
-    }
-}
-
 #[test]
 fn a_probe_that_asks_for_nothing_goes_and_one_that_asks_stays() {
     let mut rig = with(service(5, 5));
     let (idle, works, listens) =
         (rig.client(PLAIN), rig.client(PLAIN), rig.client(Manner { headers: true, ..PLAIN }));
-    assert!(clients(&mut rig).iter().all(|client| client.class == Class::Probe));
+    assert!(rig.everybody().iter().all(|client| client.class == Class::Probe));
     rig.sync(works);
     rig.send(idle, &ping(1));
     rig.send(idle, &message("getaddr", &[]));
@@ -191,6 +179,6 @@ fn two_services_differ_in_name_bits_and_slots() {
     }
     assert_eq!((rig.closed(conns[0]), rig.ends(End::FiltersNotServed)), (None, 1));
     assert!(rig.closed(conns[1]).is_some());
-    assert_eq!(clients(&mut rig).iter().map(|client| client.service.0).collect::<Vec<_>>(), [0]);
+    assert_eq!(rig.everybody().iter().map(|client| client.service.0).collect::<Vec<_>>(), [0]);
     rig.finish();
 }

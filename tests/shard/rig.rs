@@ -12,7 +12,8 @@ use breakwater::feed::{BlockNews, ChainView, FilterRecord, Record, TxNews};
 use breakwater::hub::compact;
 use breakwater::io::{File, IoEnd};
 use breakwater::link::{
-    Answer, Doorbell, Extent, HubEnd, Policy, ShardReport, ToHub, ToShard, Want, WantId, pair,
+    Answer, Ask, AskId, ClientInfo, Doorbell, Extent, Filter, HubEnd, Policy, ShardReport, ToHub, ToShard,
+    Told, Want, WantId, pair,
 };
 use breakwater::shard::counters::Counters;
 use breakwater::shard::{HandshakeLimits, ListenerKind, Service, Shard, ShardConfig};
@@ -277,6 +278,29 @@ impl Rig {
     /// How the shard closed it: `None` while it is open, true with a reset.
     pub fn closed(&self, conn: u32) -> Option<bool> {
         self.kernel.0.borrow().peers[&conn].closed
+    }
+
+    /// What the shard answers to an operator's question.
+    pub fn ask(&mut self, ask: Ask) -> Told {
+        self.tell(ToShard::Ask(AskId(7), Arc::new(ask)));
+        self.settle();
+        match self.heard.pop_back() {
+            Some(ToHub::Told(AskId(7), told)) => *told,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Its clients that match, from this slot on, and where the next page begins.
+    pub fn list(&mut self, filter: Filter, from: u32, limit: u32) -> (Vec<ClientInfo>, Option<u32>) {
+        match self.ask(Ask::List { filter, from, limit }) {
+            Told::Page { clients, next } => (clients, next),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Its clients as an operator sees them.
+    pub fn everybody(&mut self) -> Vec<ClientInfo> {
+        self.list(Filter::default(), 0, 1_000).0
     }
 
     pub fn counters(&self) -> &Counters {
