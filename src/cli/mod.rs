@@ -267,21 +267,22 @@ impl RunArgs {
         set("log_format", self.log_format.map(Value::String));
         set("log_level", self.log_level.map(Value::String));
         set("metrics", self.metrics.map(Value::String));
-        if self.open_door {
-            for key in ["probe_seconds", "probe_every_seconds", "free_capacity"] {
-                set(key, Some(Value::Integer(0)));
-            }
-            set("probe_slots", Some(Value::Integer(MANY_SLOTS)));
-        }
         set("admin_socket", self.admin_socket.map(Value::String));
         set("admin", self.admin.map(Value::String));
         set("admin_token_file", self.admin_token_file.map(Value::String));
+        if self.open_door {
+            table.extend(open_door());
+        }
         table
     }
 }
 
-/// As many slots as may be configured.
-const MANY_SLOTS: i64 = 1 << 23;
+/// The keys, and their values, that let everybody in: for many clients from one address at once.
+fn open_door() -> impl Iterator<Item = (String, Value)> {
+    let open =
+        [("probe_seconds", 0), ("probe_every_seconds", 0), ("free_capacity", 0), ("probe_slots", 1 << 23)];
+    open.into_iter().map(|(key, value)| (key.to_string(), Value::Integer(value)))
+}
 
 /// One certificate as the file writes it.
 fn pair(chain: Option<String>, key: Option<String>) -> Option<Value> {

@@ -63,10 +63,10 @@ bitflags::bitflags! {
         const HELD_DOWN = 1 << 22;
         /// Its turn has come to be sent a piece that it has waited for.
         const GRANTED = 1 << 23;
-        /// The operator has paused it: it is `HELD` until the pause is over.
-        const PAUSED = 1 << 25;
         /// It has a throttle of its own.
         const THROTTLED = 1 << 24;
+        /// The operator has paused it: it is `HELD` until the pause is over.
+        const PAUSED = 1 << 25;
     }
 }
 

@@ -203,8 +203,7 @@ impl Desk {
 
     /// Tells every shard something whose answer nobody waits for.
     fn tell_all(&mut self, ask: &Ask) {
-        let id = AskId(self.next);
-        self.next = self.next.wrapping_add(1);
+        let id = self.next_id();
         for shard in 0..self.shards {
             self.ask(ShardId(shard), id, ask.clone());
         }
@@ -282,9 +281,14 @@ impl Desk {
     }
 
     fn wait(&mut self, now: Instant, what: What) -> AskId {
+        let id = self.next_id();
+        self.waiting.insert(id, Waiting { until: now + ADMIN_TIMEOUT, what });
+        id
+    }
+
+    fn next_id(&mut self) -> AskId {
         let id = AskId(self.next);
         self.next = self.next.wrapping_add(1);
-        self.waiting.insert(id, Waiting { until: now + ADMIN_TIMEOUT, what });
         id
     }
 

@@ -3,7 +3,9 @@
 //! A question is a job. A turn looks at [`LOOKS_PER_TURN`] slots and does [`ACTS_PER_TURN`] things at most, so that neither a list of a
 //! million clients nor the kick of a /24 holds up a ping; jobs are taken in their order, and the hub has a bounded number under way.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::core::{Client, Core};
 use crate::base::ClientId;
@@ -15,6 +17,9 @@ use crate::transport::{Channel, Kind};
 const LOOKS_PER_TURN: u32 = 2_048;
 /// Clients something is done to in a turn: a close is an operation of the ring.
 const ACTS_PER_TURN: usize = 256;
+
+/// The answer to what is about no client.
+const DONE: Told = Told::Done { clients: 0, unknown: Vec::new() };
 
 /// A question being worked on.
 #[derive(Debug)]
@@ -46,15 +51,15 @@ impl Core {
             Ask::List { filter, limit, .. } => self.list(&mut job, filter, *limit),
             Ask::Rules(change) => {
                 self.door.change(change);
-                Some(Told::Done { clients: 0, unknown: Vec::new() })
+                Some(DONE)
             }
             Ask::Drain(service) => {
                 self.drain_service(*service);
-                Some(Told::Done { clients: 0, unknown: Vec::new() })
+                Some(DONE)
             }
             Ask::Throttle { scope, down, up } => {
                 self.shared.set(self.now, *scope, *down, *up);
-                Some(Told::Done { clients: 0, unknown: Vec::new() })
+                Some(DONE)
             }
             Ask::Act { who: Who::Ids(ids), action } => self.act_on(&mut job, ids, action),
             Ask::Act { who: Who::Matching(filter), action } => self.act_matching(&mut job, filter, action),
@@ -162,13 +167,14 @@ impl Core {
     fn info(&mut self, id: ClientId) -> Option<ClientInfo> {
         let now = self.now;
         let client = self.clients.get_mut(id)?;
-        let since = |secs: u32| std::time::Duration::from_secs(u64::from(now.secs().saturating_sub(secs)));
+        let since = |secs: u32| Duration::from_secs(u64::from(now.secs().saturating_sub(secs)));
         let (identity, session_id) = match &client.channel {
             Channel::Tls(session) => (session.identity().copied(), None),
             Channel::V2(session) => (None, Some(*session.id())),
             _ => (None, None),
         };
         let account = &client.account;
+        let throttle = self.throttles.get(&id).copied().unwrap_or_default();
         Some(ClientInfo {
             id,
             peer: client.peer.into(),
@@ -183,17 +189,12 @@ impl Core {
             sending: client.is(Flags::SENDING),
             bytes_in: account.bytes_in,
             bytes_out: account.bytes_out,
-            round_trip: account
-                .round_trip()
-                .map(|millis| std::time::Duration::from_millis(u64::from(millis))),
+            round_trip: account.round_trip().map(|millis| Duration::from_millis(u64::from(millis))),
             user_agent: self.agents.name(account.agent),
             identity,
             session_id,
-            throttle_down: self
-                .throttles
-                .get(&id)
-                .and_then(|throttle| throttle.down.map(|bucket| bucket.rate())),
-            throttle_up: self.throttles.get(&id).and_then(|throttle| throttle.up.map(|bucket| bucket.rate())),
+            throttle_down: throttle.down.map(|bucket| bucket.rate()),
+            throttle_up: throttle.up.map(|bucket| bucket.rate()),
             capacity: u64::from(account.flow.capacity()),
             buffer: account.flow.buffer(now),
             costs: account.costs.map(u64::from),
@@ -212,7 +213,7 @@ pub(super) fn transport(channel: &Channel) -> Kind {
 
 fn matches(client: &Client, filter: &Filter) -> bool {
     let account = &client.account;
-    let here = || std::net::SocketAddr::from(client.peer).ip();
+    let here = || SocketAddr::from(client.peer).ip();
     filter.service.is_none_or(|service| account.service == service)
         && filter.class.is_none_or(|class| account.class == class)
         && filter.transport.is_none_or(|kind| transport(&client.channel) == kind)

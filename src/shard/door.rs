@@ -25,8 +25,6 @@ use crate::wire::Services;
 
 /// A client that has said how it wants to hear of blocks is a session after this, though it has asked for nothing.
 pub(super) const LISTENER_TIME: u32 = 30;
-/// Identities and groups whose probes are remembered.
-const PROBE_ENTRIES: usize = 65_536;
 
 /// A listening address of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,7 +113,7 @@ impl Door {
             rules,
             draining: false,
         };
-        let entries = if limits.every.is_zero() { 0 } else { PROBE_ENTRIES };
+        let entries = if limits.every.is_zero() { 0 } else { Probes::ENTRIES };
         Door {
             services: services.into_iter().map(standing).collect(),
             per_address: Admission::new(per_address),
@@ -144,8 +142,7 @@ impl Door {
 
     /// Changes what is given. Slots count at once; who is above stays.
     pub(super) fn change(&mut self, change: &Rules) {
-        let standing = self.services.iter_mut().find(|standing| standing.rules.id == change.service);
-        let Some(Standing { rules, slots, .. }) = standing else { return };
+        let Some(Standing { rules, slots, .. }) = self.standing(change.service) else { return };
         rules.without = change.without.unwrap_or(rules.without);
         if let Some(name) = &change.user_agent {
             rules.user_agent = name.clone();
@@ -157,7 +154,7 @@ impl Door {
 
     /// No newcomers any more.
     pub(super) fn drain(&mut self, service: ServiceId) {
-        if let Some(standing) = self.services.iter_mut().find(|standing| standing.rules.id == service) {
+        if let Some(standing) = self.standing(service) {
             standing.draining = true;
         }
     }
@@ -166,8 +163,20 @@ impl Door {
         self.services.iter().all(|standing| standing.rules.id != service || standing.draining)
     }
 
+    fn standing(&mut self, id: ServiceId) -> Option<&mut Standing> {
+        self.services.iter_mut().find(|standing| standing.rules.id == id)
+    }
+
     fn slots(&mut self, id: ServiceId) -> Option<&mut Slots> {
-        self.services.iter_mut().find(|standing| standing.rules.id == id).map(|standing| &mut standing.slots)
+        self.standing(id).map(|standing| &mut standing.slots)
+    }
+
+    /// Somebody who was let in is gone.
+    fn left(&mut self, peer: SocketAddr, service: ServiceId, class: Class) {
+        self.per_address.left(peer);
+        if let Some(slots) = self.slots(service) {
+            slots.leave(class);
+        }
     }
 }
 
@@ -189,10 +198,7 @@ impl Core {
         let account = Account::new(self.now, at.service, capacity);
         let client = Client::new(self.now, conn, peer, channel, account, cursors);
         let Some(id) = self.clients.insert(client) else {
-            self.door.per_address.left(peer);
-            if let Some(slots) = self.door.slots(at.service) {
-                slots.leave(Class::Probe);
-            }
+            self.door.left(peer, at.service, Class::Probe);
             return self.refuse(conn, End::Full);
         };
         self.in_handshake += 1;
@@ -219,27 +225,22 @@ impl Core {
         if self.clients.room() == 0 {
             return Err(End::Full);
         }
-        let keys = self.door.keying.of(peer.ip());
-        let now = self.now;
         let slots = self.door.slots(service).ok_or(End::Drained)?;
         slots.enter().map_err(|_| End::NoProbeSlot)?;
-        // What costs the newcomer something comes last: a refusal for our reasons is not held against it.
-        let entered = self.door.per_address.enter(peer).and_then(|()| {
-            let address = peer.ip().to_canonical();
-            if self.door.exempt.iter().any(|network| network.contains(&address)) {
-                return Ok(());
-            }
-            self.door.probes.enter(now, keys).map_err(|_| {
-                self.door.per_address.left(peer);
-                End::ProbeTooOften
-            })
-        });
-        if entered.is_err()
-            && let Some(slots) = self.door.slots(service)
-        {
-            slots.leave(Class::Probe);
+        if let Err(end) = self.door.per_address.enter(peer) {
+            self.door.slots(service).into_iter().for_each(|slots| slots.leave(Class::Probe));
+            return Err(end);
         }
-        entered
+        // What costs the newcomer something comes last: a refusal for our reasons is not held against it.
+        let address = peer.ip().to_canonical();
+        if self.door.exempt.iter().any(|network| network.contains(&address)) {
+            return Ok(());
+        }
+        let keys = self.door.keying.of(address);
+        self.door.probes.enter(self.now, keys).map_err(|_| {
+            self.door.left(peer, service, Class::Probe);
+            End::ProbeTooOften
+        })
     }
 
     /// A service takes no newcomers any more: the kernel sends none, and those that are under way are refused.
@@ -255,10 +256,7 @@ impl Core {
 
     /// A client has gone: its slot is free.
     pub(super) fn left(&mut self, client: &Client) {
-        self.door.per_address.left(client.peer.into());
-        if let Some(slots) = self.door.slots(client.account.service) {
-            slots.leave(client.account.class);
-        }
+        self.door.left(client.peer.into(), client.account.service, client.account.class);
     }
 
     /// Makes a session of a probe.
@@ -290,10 +288,12 @@ impl Core {
             effect,
             Effect::GetCFilters { .. } | Effect::GetCFHeaders { .. } | Effect::GetCFCheckpt { .. }
         );
-        let service = self.clients.get_mut(id).map(|client| client.account.service);
-        let without = service.and_then(|id| self.door.rules(id)).map(|rules| rules.without);
-        if filters && without.is_some_and(|bits| bits.contains(Services::COMPACT_FILTERS)) {
-            return Err(End::FiltersNotServed);
+        if filters {
+            let service = self.clients.get_mut(id).map(|client| client.account.service);
+            let without = service.and_then(|id| self.door.rules(id)).map(|rules| rules.without);
+            if without.is_some_and(|bits| bits.contains(Services::COMPACT_FILTERS)) {
+                return Err(End::FiltersNotServed);
+            }
         }
         self.promote(id).inspect_err(|_| self.tell_siblings(id, out))
     }

@@ -16,7 +16,7 @@ use crate::base::{Nonces, ShardId};
 use crate::cli::admin::Door;
 use crate::cli::host::Host;
 use crate::cli::observe;
-use crate::cli::{Failure, run};
+use crate::cli::{Failure, open_door, run};
 use crate::control::admin::Events;
 use crate::control::{Config, metrics};
 use crate::hub::driver::{self, HubHandle, Observer, Surroundings};
@@ -164,14 +164,11 @@ fn config(folder: &Path, node: SocketAddr, clients: usize, files: u64) -> Result
         ("listen".to_owned(), Value::Array(vec![text("127.0.0.1:0")])),
         ("data_dir".to_owned(), text(&folder.to_string_lossy())),
         ("keep".to_owned(), text("all")),
-        // All of its clients come from one address.
-        ("probe_burst".to_owned(), Value::Integer(1 << 20)),
     ]);
+    let flags = flags.into_iter().chain(open_door()).collect();
     let mut config = Config::load(None, flags).map_err(|error| Failure::Other(error.to_string()))?;
     // What it shows there is not read from files.
     config.tls.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    // They all come at once, and from one address.
-    (config.probes.time, config.free_capacity, config.probe_slots) = (None, 0, 1 << 23);
     // The kernel spreads clients over the shards as it likes: each has room for all of them.
     let each = (clients as u64 + SPARE).min(files);
     config.max_clients = u32::try_from(each * config.shards as u64).unwrap_or(u32::MAX);

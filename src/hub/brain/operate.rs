@@ -11,9 +11,9 @@ const MOST_NODES: usize = 64;
 impl Hub {
     /// The nodes behind, in the order they were named.
     pub fn nodes(&self) -> Vec<NodeInfo> {
-        let info = |(index, node): (usize, &Node)| {
+        let info = |node: &Node| {
             let link = node.line(LinkKind::Main).link.and_then(|id| self.nodes.links.get(&id));
-            let v2 = link.filter(|link| link.node == index).is_some_and(|link| link.v2.is_some());
+            let v2 = link.is_some_and(|link| link.v2.is_some());
             let peer = node.peer.as_ref();
             NodeInfo {
                 node: node.addr.to_string(),
@@ -24,7 +24,7 @@ impl Hub {
                 height: peer.map(|peer| u32::try_from(peer.start_height).unwrap_or(0)),
             }
         };
-        self.nodes.list.iter().enumerate().filter(|(_, node)| !node.removed).map(info).collect()
+        self.nodes.list.iter().filter(|node| !node.removed).map(info).collect()
     }
 
     /// Another node, connected to at once.
