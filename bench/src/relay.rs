@@ -9,7 +9,7 @@ use breakwater::admission::{Costs, ProbeLimits};
 use breakwater::base::limits::{BUFFER_BUDGET, TX_INTERVAL};
 use breakwater::base::sizes::sweep_per_turn;
 use breakwater::base::{Nonces, ShardId};
-use breakwater::link::{self, Answer, Doorbell, Extent, HubEnd, Policy, ToHub, ToShard, Want};
+use breakwater::link::{self, Answer, Doorbell, Extent, HouseRules, HubEnd, Policy, ToHub, ToShard, Want};
 use breakwater::ring::{self, Ring, RingConfig};
 use breakwater::shard::counters::Counters;
 use breakwater::shard::{HandshakeLimits, ListenerKind, Service, Shard, ShardConfig};
@@ -137,6 +137,8 @@ impl Relay {
             secret: [7; 32],
             services: vec![Service::open(b"/breakwater:bench/")],
             probe_limits: ProbeLimits::none(),
+            capacity: u64::MAX,
+            house: HouseRules::open(),
             probe_exempt: Vec::new(),
             costs: Costs::default(),
             tx_interval: TX_INTERVAL,

@@ -151,6 +151,11 @@ impl Balance {
         self.charge(now, price.max(0.0), time)
     }
 
+    /// Owes so much more.
+    pub fn owe(&mut self, now: UnixTime, debt: f64) {
+        self.charge(now, debt.max(0.0), 0.0);
+    }
+
     /// Adds to the positive balance, or takes from it down to 0; says what it was and what it is.
     pub fn add(&mut self, amount: i64) -> Result<[u64; 2], Overflow> {
         let old = self.positive();

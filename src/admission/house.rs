@@ -268,6 +268,11 @@ impl House {
         Some(self.epoch.priority(now, worth, place.rate))
     }
 
+    /// A client's capacity, units per second; none if it is not in.
+    pub fn capacity(&self, seat: Seat) -> Option<u32> {
+        self.find(seat).map(|(place, _)| place.capacity)
+    }
+
     /// How many are in.
     pub fn len(&self) -> usize {
         self.order.len()

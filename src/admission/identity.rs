@@ -130,32 +130,36 @@ impl PriorityId {
 }
 
 impl Display for PriorityId {
-    /// `192.0.2.0/24` or `spki:` and 64 hexadecimal digits.
+    /// `192.0.2.0/24` or `key:` and 64 hexadecimal digits.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             PriorityId::Network(network) => network.fmt(f),
             PriorityId::Certificate(hash) => {
-                f.write_str("spki:")?;
+                f.write_str("key:")?;
                 hash.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
         }
     }
 }
 
-impl FromStr for PriorityId {
-    type Err = ();
+/// What a [`PriorityId`] is written as.
+pub const PRIORITY_ID: &str = "an address, a network such as 192.0.2.0/24, or key: and 64 hexadecimal digits";
 
-    fn from_str(text: &str) -> Result<PriorityId, ()> {
-        let Some(digits) = text.strip_prefix("spki:") else {
+impl FromStr for PriorityId {
+    type Err = &'static str;
+
+    /// A bare address is the network of that address alone; bits behind the prefix are dropped.
+    fn from_str(text: &str) -> Result<PriorityId, &'static str> {
+        let Some(digits) = text.strip_prefix("key:") else {
             let value = serde_json::Value::from(text);
-            return super::bans::read_network(&value).map(PriorityId::Network).ok_or(());
+            return super::bans::read_network(&value).map(PriorityId::Network).ok_or(PRIORITY_ID);
         };
         if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(());
+            return Err(PRIORITY_ID);
         }
         let mut hash = [0; 32];
         for (n, byte) in hash.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).map_err(drop)?;
+            *byte = u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).map_err(|_| PRIORITY_ID)?;
         }
         Ok(PriorityId::Certificate(hash))
     }
@@ -255,10 +259,10 @@ mod tests {
 
     #[test]
     fn what_is_no_identity_is_refused() {
-        for text in ["spki:00", "192.0.2.0/33", "", "host"] {
+        for text in ["key:00", "192.0.2.0/33", "", "host"] {
             assert!(text.parse::<PriorityId>().is_err(), "{text}");
         }
-        let accents = format!("spki:{}", "é".repeat(32));
+        let accents = format!("key:{}", "é".repeat(32));
         assert!(accents.parse::<PriorityId>().is_err());
         assert!("2001:db8::".parse::<Host>().is_err());
     }

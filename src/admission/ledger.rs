@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::balance::{Balance, Factors, MAX_BALANCE};
-use super::identity::{Host, PriorityId, PrioritySet};
+use super::identity::{Host, PRIORITY_ID, PriorityId, PrioritySet};
 use super::json::{Fields, JsonError};
 use crate::base::{Tags, UnixTime};
 
@@ -86,6 +86,11 @@ impl Ledger {
     /// What a host owes; nothing for one that is not remembered.
     pub fn host(&self, host: Host, now: UnixTime) -> Balance {
         self.hosts.get(&host).map_or(Balance::new(now), |recent| recent.balance)
+    }
+
+    /// True exactly when a host is remembered.
+    pub fn knows(&self, host: Host) -> bool {
+        self.hosts.contains_key(&host)
     }
 
     /// Remembers what a host owes, as the one seen last.
@@ -163,9 +168,41 @@ impl Ledger {
         list
     }
 
-    /// As text, for the disk: the hosts in the order they were seen. About 70 bytes a host, and 50 ms for 100,000; a clone (6
-    /// ms) can be written by another thread.
-    pub fn to_json(&self) -> String {
+    /// The accounts as text, for the disk.
+    pub fn accounts_json(&self) -> String {
+        self.to_json(true, false)
+    }
+
+    /// The hosts as text, in the order they were seen. About 70 bytes a host, and 50 ms for 100,000; a clone (6 ms) can be written by
+    /// another thread.
+    pub fn hosts_json(&self) -> String {
+        self.to_json(false, true)
+    }
+
+    /// Takes over what another one knows.
+    pub fn merge(&mut self, other: &Ledger) {
+        for account in other.accounts.iter().flatten() {
+            // It was taken there already.
+            let _ = self.put(*account);
+        }
+        for host in other.by_time.values() {
+            if let Some(recent) = other.hosts.get(host) {
+                self.remember(*host, recent.balance);
+            }
+        }
+    }
+
+    /// Those whom the operator knows, with the numbers of their accounts.
+    pub fn known(&self) -> &PrioritySet {
+        &self.set
+    }
+
+    /// Every account, to be charged, with its number.
+    pub fn account_mut(&mut self, number: u32) -> Option<&mut Account> {
+        self.accounts.get_mut(number as usize)?.as_mut()
+    }
+
+    fn to_json(&self, accounts: bool, hosts: bool) -> String {
         let host = |host: &Host| {
             let balance = BalanceText::from(&self.hosts.get(host)?.balance);
             Some(HostText { host: host.to_string(), balance })
@@ -181,8 +218,8 @@ impl Ledger {
         };
         let text = LedgerText {
             version: VERSION,
-            accounts: self.accounts().into_iter().map(account).collect(),
-            hosts: self.by_time.values().filter_map(host).collect(),
+            accounts: self.accounts().into_iter().filter(|_| accounts).map(account).collect(),
+            hosts: self.by_time.values().filter(|_| hosts).filter_map(host).collect(),
         };
         // Strings and finite numbers can always be written.
         serde_json::to_string(&text).unwrap_or_default()
@@ -254,8 +291,7 @@ impl From<&Balance> for BalanceText {
 }
 
 fn read_account(fields: &mut Fields) -> Result<Account, JsonError> {
-    let expected = "a network as 192.0.2.0/24, or `spki:` and 64 hexadecimal digits";
-    let id = fields.read("id", expected, |value| value.as_str()?.parse().ok())?;
+    let id = fields.read("id", PRIORITY_ID, |value| value.as_str()?.parse().ok())?;
     let expected = format!("a whole number of units per second, at most {}", u32::MAX);
     let capacity = fields.read("capacity", &expected, |value| value.as_u64()?.try_into().ok())?;
     let tags = fields.read("tags", "a set of 16 bits", |value| value.as_u64()?.try_into().ok())?;

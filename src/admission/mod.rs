@@ -6,9 +6,9 @@
 //! ```text
 //!   at accept        bans, per_address, probes, slots        on the shard
 //!   a request        cost, flow, throttle (bucket)           on the shard
-//!   no session slot  evict (top)                             on the shard
+//!   free clients     free_house (heap, worth), protect (top) on the shard
 //!   parts of it all  share                                   on the hub
-//!   who is in        capacity, house (heap, worth)           on the hub
+//!   priority clients capacity, house (heap, worth)           on the hub
 //!   who has paid     ledger, balance                         on the hub
 //!   who is known     identity (networks), json               on both
 //! ```
@@ -20,8 +20,8 @@ mod bans;
 mod bucket;
 mod capacity;
 mod cost;
-mod evict;
 mod flow;
+mod free_house;
 mod heap;
 mod house;
 mod identity;
@@ -30,6 +30,7 @@ mod ledger;
 mod networks;
 mod per_address;
 mod probes;
+mod protect;
 mod share;
 mod slots;
 mod throttle;
@@ -41,15 +42,17 @@ pub use bans::{Ban, BanError, Bans, MAX_BANS, MAX_REASON};
 pub use bucket::Bucket;
 pub use capacity::{CapacityLimits, Change, NOTICE, Outcome, TotalCapacity};
 pub use cost::{CostError, Costs, Group, Kind, Price};
-pub use evict::Evict;
 pub use flow::{Admit, BUFFER_MS, Flow};
+pub use free_house::FreeHouse;
 pub use house::{CONNECTED_BIAS, House, HouseFull, Newcomer, Seat, Sitter};
-pub use identity::{Host, Keying, Keys, PriorityId, PrioritySet};
+pub use identity::{Host, Keying, Keys, PRIORITY_ID, PriorityId, PrioritySet};
 pub use json::JsonError;
 pub use ledger::{Account, Ledger, LedgerError, MAX_ACCOUNTS, RECENT};
 pub use networks::Networks;
 pub use per_address::Admission;
 pub use probes::{ProbeLimits, Probes, TooOften};
+pub use protect::Protected;
 pub use share::{Grant, Report, Shares};
 pub use slots::{NoSlot, Slots};
 pub use throttle::{Limit, Scope, Shared, Throttle};
+pub use worth::Worth;

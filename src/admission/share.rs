@@ -78,6 +78,20 @@ impl Shares {
         self.parts.iter().map(|part| part.last.used).sum()
     }
 
+    /// What a shard was told last; none before the first round.
+    pub fn told(&self, shard: usize) -> Option<Grant> {
+        self.parts.get(shard).map(|part| part.told).filter(|told| told.number > 0)
+    }
+
+    /// The shards that use more than they were told, and have heard it.
+    pub fn above(&self) -> Vec<usize> {
+        let parts = self.parts.iter().enumerate();
+        parts
+            .filter(|(_, part)| part.is_settled() && part.last.used > part.told.amount)
+            .map(|(n, _)| n)
+            .collect()
+    }
+
     /// A shard has reported. An unknown shard is passed over.
     pub fn report(&mut self, shard: usize, report: Report) {
         let Some(part) = self.parts.get_mut(shard) else { return };

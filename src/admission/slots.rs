@@ -1,7 +1,7 @@
 //! Slots of a service on a shard: many cheap ones for probes, fewer for sessions, and neither takes the other's.
 //!
 //! The numbers are this shard's part of the service's; `share` hands them out. Who has to go when no session slot is free
-//! is decided by `evict`.
+//! is decided by `free_house`.
 
 use crate::base::Class;
 
@@ -49,6 +49,11 @@ impl Slots {
         Ok(())
     }
 
+    /// A connection takes a probe slot whether one is free or not: of whom the operator knows.
+    pub fn force_probe(&mut self) {
+        self.probes = self.probes.saturating_add(1);
+    }
+
     /// A probe takes a session slot, and its probe slot is free.
     pub fn promote(&mut self) -> Result<(), NoSlot> {
         if self.sessions >= self.max_sessions {
@@ -58,6 +63,12 @@ impl Slots {
         self.probes = self.probes.saturating_sub(1);
         self.sessions += 1;
         Ok(())
+    }
+
+    /// A probe takes a session slot whether one is free or not: a priority client's.
+    pub fn force(&mut self) {
+        self.probes = self.probes.saturating_sub(1);
+        self.sessions = self.sessions.saturating_add(1);
     }
 
     /// A client of this class is gone.

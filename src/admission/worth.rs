@@ -62,6 +62,11 @@ impl Epoch {
         Worth::new(false, -decaying * self.age(now).exp())
     }
 
+    /// Of a free client that owes `price` more now.
+    pub fn spent(&self, now: UnixTime, worth: Worth, price: f64) -> Worth {
+        Worth::new(false, worth.value() - price * self.age(now).exp())
+    }
+
     /// The priority now of a client with this worth that pays `rate`.
     pub fn priority(&self, now: UnixTime, worth: Worth, rate: f32) -> f64 {
         match worth.is_priority() {

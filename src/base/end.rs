@@ -104,6 +104,10 @@ ends! {
     ProbeTooOften = "probe_too_often", Limit;
     /// It asked for work and no session slot was free; it was told of other relays, if any are known.
     NoSession = "no_session", Limit;
+    /// It asked for work, all capacity was given out, and no free client was worse than it.
+    NoCapacity = "no_capacity", Limit;
+    /// A free client, or a priority client of low priority, that gave way: to a better one, or because the total capacity fell.
+    Replaced = "replaced", Limit;
     /// A probe that has asked for nothing for too long.
     ProbeOver = "probe_over", Time;
     /// More handshakes in progress than the shard allows: the oldest one, a key exchange that is slow, or the newcomer gave way.

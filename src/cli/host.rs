@@ -79,6 +79,8 @@ impl Host {
                 probe_exempt: config.probes.exempt.clone(),
                 costs: config.costs.clone(),
                 probe_limits: config.probes.limits.per_shard(config.shards as u32),
+                capacity: config.treasury().part(config.shards as u64),
+                house: config.rules,
                 v2: config.v2,
                 tls: tls.clone(),
                 handshakes: config.handshakes.share(config.shards as u32),

@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 
 use bitcoin::hex::DisplayHex as _;
+use ipnet::IpNet;
 
-use crate::base::ShardId;
-use crate::base::Tags;
+use crate::base::{ClientRef, End, ShardId, Tags};
 use crate::control::admin::{Events, What};
 use crate::control::metrics;
+use crate::hub::command::Capacities;
 use crate::hub::driver::Observer;
 use crate::hub::session::LinkKind;
+use crate::hub::treasury::Happened;
 use crate::hub::{Hub, HubEvent, NodeAddr};
 use crate::link::ShardReport;
 use crate::wire::{self, Hash};
@@ -94,6 +96,39 @@ impl Observer for Log {
         metrics::publish(shard, report);
     }
 
+    fn happened(&mut self, what: Happened) {
+        if !self.events.is_watched() {
+            return;
+        }
+        let (what, tags) = match what {
+            Happened::Connect { client, peer, service, transport, tags } => {
+                (What::Connect { client, peer, service: service.0, transport }, tags)
+            }
+            Happened::Disconnect { client, peer, reason, tags } => (ended(client, peer, reason), tags),
+            Happened::Price { client, balance, tags } => {
+                (What::Price { client, positive: balance.positive, negative: balance.negative }, tags)
+            }
+            Happened::ClientCapacity { client, capacity, tags } => {
+                (What::ClientCapacity { client, capacity }, tags)
+            }
+            Happened::TotalCapacity { capacity, after } => {
+                let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                (What::TotalCapacity { capacity, after }, Tags::default())
+            }
+        };
+        self.events.happened(what, tags);
+    }
+
+    fn capacities(&mut self, capacities: &Capacities) {
+        let Capacities { total, connected, priority_connected, .. } = *capacities;
+        self.events.set_capacities(total, connected, priority_connected);
+        metrics::capacities(capacities);
+    }
+
+    fn unbanned(&mut self, network: IpNet) {
+        self.events.happened(What::Unban { network }, Tags::default());
+    }
+
     fn second(&mut self, hub: &Hub, dropped: u64) {
         metrics::publish_hub(hub, dropped);
     }
@@ -119,5 +154,13 @@ fn told(event: &HubEvent) -> Option<What> {
             Some(What::Tip { height: *height, hash: wire::display(hash).to_string() })
         }
         _ => None,
+    }
+}
+
+/// Whom we have ended is told apart from who has left.
+fn ended(client: ClientRef, peer: SocketAddr, reason: End) -> What {
+    match reason {
+        End::Kicked | End::Banned | End::Drained | End::Replaced => What::Kick { client, peer, reason },
+        _ => What::Disconnect { client, peer, reason },
     }
 }

@@ -8,7 +8,7 @@ use super::admin::Door;
 use super::doctor;
 use super::host::Host;
 use super::observe::Log;
-use crate::admission::Bans;
+use crate::admission::{Bans, Ledger, RECENT};
 use crate::base::Nonces;
 use crate::control::config::{Config, network_name};
 use crate::control::encryption::TlsConfig;
@@ -64,6 +64,8 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
         info: info(&config),
         services,
         bans: load_bans(&state)?,
+        treasury: config.treasury(),
+        ledger: load_ledger(&state)?,
         state,
         serve: door.serve(metrics),
     };
@@ -126,13 +128,29 @@ pub(super) fn hub_config(config: &Config, seed: u64, nonces: Nonces) -> HubConfi
 
 /// The bans of the last time.
 pub(super) fn load_bans(state: &StateFolder) -> Result<Bans, Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::Other(format!("{}: {error}", state.0.join(driver::BANS).display()))
-    };
-    match state.load(driver::BANS).map_err(|error| failed(&error))? {
-        Some(text) => Bans::from_json(&text).map_err(|error| failed(&error)),
-        None => Ok(Bans::default()),
+    Ok(load(state, driver::BANS, Bans::from_json)?.unwrap_or_default())
+}
+
+/// The accounts of the last time, and what hosts owed then.
+pub(super) fn load_ledger(state: &StateFolder) -> Result<Ledger, Failure> {
+    let read = |text: &str| Ledger::from_json(text, RECENT);
+    let mut ledger = Ledger::new(RECENT);
+    for name in [driver::ACCOUNTS, driver::HOSTS] {
+        load(state, name, read)?.iter().for_each(|part| ledger.merge(part));
     }
+    Ok(ledger)
+}
+
+/// A file of the operator's decisions; none when there is none.
+fn load<T, E: std::fmt::Display>(
+    state: &StateFolder,
+    name: &str,
+    read: impl Fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, Failure> {
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::Other(format!("{}: {error}", state.0.join(name).display()));
+    let text = state.load(name).map_err(|error| failed(&error))?;
+    text.map(|text| read(&text).map_err(|error| failed(&error))).transpose()
 }
 
 /// What the operator is told of the configuration.

@@ -67,6 +67,12 @@ bitflags::bitflags! {
         const THROTTLED = 1 << 24;
         /// The operator has paused it: it is `HELD` until the pause is over.
         const PAUSED = 1 << 25;
+        /// It has asked for work, and the hub has been asked whether there is room for it.
+        const KNOCKED = 1 << 26;
+        /// An account pays for it.
+        const PAYS = 1 << 27;
+        /// It is in the list of those whose buffers recharge.
+        const RECHARGING = 1 << 28;
     }
 }
 

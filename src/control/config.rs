@@ -16,6 +16,7 @@ use crate::admission::Costs;
 use crate::base::limits::{FILE_CHUNK, MAX_MESSAGE, MAX_SHARDS, MAX_USER_AGENT};
 use crate::hub::NodeAddr;
 use crate::hub::store::Keep;
+use crate::link::HouseRules;
 use crate::shard::{HandshakeLimits, ListenerKind};
 
 /// The default configuration, with comments.
@@ -95,6 +96,12 @@ pub struct Config {
     pub probes: ProbeConfig,
     /// Cost units per second of a client that has no capacity of its own; 0 for no limit.
     pub free_capacity: u32,
+    /// Cost units per second of all clients at most; 0 for all that fit, with `free_capacity` each.
+    pub max_capacity: u64,
+    /// Cost units per second that the host can serve; 0 for a million each shard.
+    pub total_recharge: u64,
+    /// What clients get that have nothing of their own.
+    pub rules: HouseRules,
     /// What requests cost.
     pub costs: Costs,
     /// Connections per address and shard; 0 for no limit.
@@ -174,6 +181,9 @@ impl Config {
             probe_slots: keys.integer("probe_slots", 0, 1 << 23)? as u32,
             probes: keys.probes()?,
             free_capacity: keys.integer("free_capacity", 0, u64::from(u32::MAX - 1))? as u32,
+            max_capacity: keys.integer("max_capacity", 0, 1 << 53)?,
+            total_recharge: keys.integer("total_recharge", 0, 1 << 53)?,
+            rules: keys.rules()?,
             costs: keys.costs("costs")?,
             max_per_address: keys.integer("max_per_address", 0, u64::from(u32::MAX))? as u32,
             tx_interval: Duration::from_millis(keys.integer("tx_interval_ms", 0, 60_000)?),

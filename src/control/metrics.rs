@@ -9,6 +9,7 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::base::{End, Fault, ShardId};
+use crate::hub::command::Capacities;
 use crate::hub::{Hub, HubCounters};
 use crate::link::ShardReport;
 use crate::shard::counters::NAMES;
@@ -38,6 +39,14 @@ const HUB_GAUGES: [(&str, &str); 6] = [
     ("store_blocks", "Blocks in the store."),
     ("store_block_bytes", "Bytes of blocks in the store."),
     ("store_cache_bytes", "Bytes of blocks and filters fetched on demand in the disk cache."),
+];
+
+const CAPACITIES: [(&str, &str); 5] = [
+    ("capacity_total", "Capacity that may be connected, cost units per second."),
+    ("capacity_connected", "Capacity of all sessions, cost units per second."),
+    ("capacity_priority_connected", "Capacity of the priority clients among them, cost units per second."),
+    ("capacity_recharge", "What the host can serve, cost units per second."),
+    ("capacity_recharging", "Capacity of the sessions whose buffers recharge, cost units per second."),
 ];
 
 /// Every metric: name, labels, description.
@@ -72,6 +81,7 @@ pub fn documented() -> Vec<(String, &'static str, String)> {
         "",
         "Watchers of the admin interface's events dropped because they were slow.".into(),
     ));
+    list.extend(CAPACITIES.map(|(name, text)| (format!("breakwater_{name}"), "", text.to_string())));
     list.extend(HUB_GAUGES.map(|(name, text)| (format!("breakwater_hub_{name}"), "", text.to_string())));
     list
 }
@@ -192,5 +202,13 @@ pub fn publish_hub(hub: &Hub, dropped: u64) {
     ];
     for ((name, _), value) in HUB_GAUGES.iter().zip(values) {
         gauge!(format!("breakwater_hub_{name}")).set(value);
+    }
+}
+
+/// Publishes capacities.
+pub fn capacities(now: &Capacities) {
+    let values = [now.total, now.connected, now.priority_connected, now.recharge, now.recharging];
+    for ((name, _), value) in CAPACITIES.iter().zip(values) {
+        gauge!(format!("breakwater_{name}")).set(value as f64);
     }
 }

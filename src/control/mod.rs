@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod admin_config;
+mod capacity;
 pub mod config;
 pub mod duration;
 pub mod encryption;

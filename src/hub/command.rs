@@ -23,6 +23,7 @@ use crate::link::{Action, ClientInfo, Filter};
 
 pub use accounts::{
     Account, AccountChange, AccountPage, Balance, Capacities, Defaults, DefaultsChange, Factors, Identity,
+    PRIORITY_ID,
 };
 pub use services::{Service, ServiceChange, ServiceInfo, SharedThrottle};
 pub use tags::TagNames;

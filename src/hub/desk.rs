@@ -16,6 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::command::{AccountChange, Command, Page, Refusal, Reply, Service, SharedThrottle, Targets};
+use super::treasury::Treasury;
 use crate::admission::{Ban, BanError, Bans, Limit, Scope};
 use crate::base::{ClientId, ClientRef, End, Instant, ShardId, UnixTime};
 use crate::link::{Action, Ask, AskId, ClientInfo, Filter, ShardReport, ToShard, Told, Who};
@@ -186,9 +187,6 @@ impl Desk {
 
     /// Capacity and tags of clients that are connected.
     fn set_clients(&mut self, now: Instant, who: Targets, change: &AccountChange, reply: Reply<u64>) {
-        if change.factors.is_some() {
-            return answer(reply, Err(Refusal::Conflict(NOT_BUILT.to_string())));
-        }
         let capacity = match change.capacity.map(u32::try_from) {
             None => None,
             Some(Ok(capacity)) if capacity > 0 && capacity < u32::MAX => Some(capacity),
@@ -198,7 +196,7 @@ impl Desk {
                 return answer(reply, Err(Refusal::Value { field: "capacity", value, expected }));
             }
         };
-        self.act(now, who, Action::Set { capacity, tags: change.tags }, reply);
+        self.act(now, who, Action::Set { capacity, factors: change.factors, tags: change.tags }, reply);
     }
 
     /// Tells every shard something whose answer nobody waits for.
@@ -297,10 +295,13 @@ impl Desk {
     }
 
     /// A shard has answered. An answer that comes too late finds nothing.
-    pub fn told(&mut self, shard: ShardId, id: AskId, told: Told) {
+    pub fn told(&mut self, shard: ShardId, id: AskId, told: Told, treasury: &Treasury, unix: UnixTime) {
         let Some(Waiting { until, what }) = self.waiting.remove(&id) else { return };
         let what = match (what, told) {
-            (What::Page { filter, limit, shard: at, page, reply }, Told::Page { clients, next }) => {
+            (What::Page { filter, limit, shard: at, mut page, reply }, Told::Page { clients, next }) => {
+                let balance =
+                    |info: &ClientInfo| treasury.balance_of(ClientRef { shard, id: info.id }, info, unix);
+                page.balances.extend(clients.iter().map(balance));
                 self.page(id, shard, (filter, limit, at, page, reply), clients, next)
             }
             (
@@ -349,11 +350,12 @@ impl Desk {
         None
     }
 
-    /// Refuses what has waited too long, and forgets bans that are over (shards look at the time themselves).
-    pub fn tick(&mut self, now: Instant, unix: UnixTime) {
-        if self.bans.next_end().is_some_and(|end| end <= unix) {
-            self.unsaved |= !self.bans.expire(unix).is_empty();
-        }
+    /// Refuses what has waited too long, and forgets bans that are over (shards look at the time themselves); says which.
+    pub fn tick(&mut self, now: Instant, unix: UnixTime) -> Vec<IpNet> {
+        let is_due = self.bans.next_end().is_some_and(|end| end <= unix);
+        let over = if is_due { self.bans.expire(unix) } else { Vec::new() };
+        let over: Vec<IpNet> = over.into_iter().map(|ban| ban.network).collect();
+        self.unsaved |= !over.is_empty();
         let late: Vec<AskId> =
             self.waiting.iter().filter(|(_, waiting)| waiting.until <= now).map(|(id, _)| *id).collect();
         for waiting in late.iter().filter_map(|id| self.waiting.remove(id)).collect::<Vec<_>>() {
@@ -362,6 +364,7 @@ impl Desk {
                 What::Sum { reply, .. } => answer(reply, Err(Refusal::Late)),
             }
         }
+        over
     }
 }
 

@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bitcoin::hex::DisplayHex as _;
 use bytes::Bytes;
+use ipnet::IpNet;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::io::unix::AsyncFd;
@@ -27,12 +28,13 @@ use tokio::sync::mpsc;
 use tokio_uring::net::TcpStream;
 
 use self::conn::Conn;
-use super::command::{Command, Info, Refusal, Reply, Service};
+use super::command::{Capacities, Command, Info, Refusal, Reply, Service};
 use super::desk::{Desk, NOT_BUILT};
 use super::outbox::Outbox;
 use super::state::StateFolder;
+use super::treasury::{Happened, Treasury, TreasuryConfig};
 use super::{Hub, HubEvent, Input, LinkId, NodeAddr, Output};
-use crate::admission::Bans;
+use crate::admission::{Bans, Ledger};
 use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN, NODE_CONNECT_TIMEOUT, NODE_V2_TIMEOUT};
 use crate::base::{End, Instant, ShardId, UnixTime};
 use crate::link::{Doorbell, HubEnd, ServiceReport, ShardReport, ToHub, ToShard};
@@ -45,6 +47,14 @@ const READ_BYTES: usize = 64 * 1024;
 const EVENTS: usize = 64;
 /// The file of the bans.
 pub const BANS: &str = "bans.json";
+/// The file of the accounts.
+pub const ACCOUNTS: &str = "accounts.json";
+/// The file of what hosts owe.
+pub const HOSTS: &str = "hosts.json";
+/// Accounts that were used are saved so often, in seconds; what an operator changes is at once.
+const SAVE_USED: u32 = 10;
+/// And hosts.
+const SAVE_HOSTS: u32 = 60;
 /// Commands of the operator that wait for the loop.
 const COMMANDS: usize = 64;
 /// Sends towards one node that wait for the socket; when it is full the link is closed.
@@ -65,6 +75,12 @@ pub trait Observer {
     fn ready(&mut self, height: u32, hash: &Hash);
     /// A shard's counters.
     fn report(&mut self, shard: ShardId, report: &ShardReport);
+    /// Something has happened to a client or a capacity.
+    fn happened(&mut self, _what: Happened) {}
+    /// Capacities, once a second and before what happens.
+    fn capacities(&mut self, _capacities: &Capacities) {}
+    /// A ban is over.
+    fn unbanned(&mut self, _network: IpNet) {}
     /// Once a second, and at the end: look at the hub's own counters. `dropped`: entries dropped because shards were slow.
     fn second(&mut self, hub: &Hub, dropped: u64);
 }
@@ -125,7 +141,11 @@ pub struct Surroundings<'o> {
     pub services: Vec<Service>,
     /// The bans of the last time.
     pub bans: Bans,
-    /// Where they are kept.
+    /// What clients may use.
+    pub treasury: TreasuryConfig,
+    /// The accounts of the last time, and what hosts owe.
+    pub ledger: Ledger,
+    /// Where all that is kept.
     pub state: StateFolder,
     /// Started inside the hub's runtime, with the way for commands: the admin interface. It must not block.
     pub serve: Box<dyn FnOnce(mpsc::Sender<Command>)>,
@@ -143,7 +163,8 @@ pub fn run<E: From<io::Error>>(
     let clock = Clock(std::time::Instant::now());
     let hub = make(clock.now(), unix_time())?;
     let rng = StdRng::try_from_os_rng().map_err(io::Error::other)?;
-    let Surroundings { links, bell, handle, observer, info, services, bans, state, serve } = around;
+    let Surroundings { links, bell, handle, observer, info, services, bans, treasury, ledger, state, serve } =
+        around;
     let result = tokio_uring::builder().start(async move {
         let (events, inbox) = mpsc::channel(EVENTS);
         watch_bell(&bell, events.clone())?;
@@ -153,6 +174,9 @@ pub fn run<E: From<io::Error>>(
         let mut driver = Driver {
             hub,
             desk: Desk::new(count, info.user_agent.clone(), services, bans),
+            treasury: Treasury::new(treasury, ledger, shards.len(), clock.now(), unix_time()),
+            seconds: 0,
+            writer: None,
             state,
             reports: vec![ShardReport::default(); shards.len()],
             info: Info { started: unix_time(), shards: u32::from(count), ..info },
@@ -219,6 +243,11 @@ enum Event {
 struct Driver<'o> {
     hub: Hub,
     desk: Desk,
+    treasury: Treasury,
+    /// Counts those since the start.
+    seconds: u32,
+    /// Writes what hosts owe: that takes longer than the loop may.
+    writer: Option<std::thread::JoinHandle<()>>,
     /// The last of each shard.
     reports: Vec<ShardReport>,
     info: Info,
@@ -258,7 +287,10 @@ impl Driver<'_> {
             if now >= self.hub.next_wake() {
                 self.hub.tick(now, unix_time());
             }
-            self.desk.tick(now, unix_time());
+            for network in self.desk.tick(now, unix_time()) {
+                self.observer.unbanned(network);
+            }
+            self.treasury.tick(now, unix_time());
             self.put_out();
             self.report(now);
             if self.hub.is_drained() || self.drain_by.is_some_and(|by| now >= by) {
@@ -286,6 +318,9 @@ impl Driver<'_> {
         // be taken back. What a kill during it loses is fetched from the node again.
         self.hub.close();
         self.save();
+        self.save_accounts();
+        self.save_hosts();
+        self.writer.take().map(std::thread::JoinHandle::join);
         self.put_out();
         self.observer.second(&self.hub, self.dropped());
     }
@@ -299,6 +334,7 @@ impl Driver<'_> {
     /// How long nothing is due.
     fn pause(&self, now: Instant) -> Duration {
         let mut until = self.hub.next_wake().min(self.desk.next_wake()).min(self.second);
+        until = until.min(self.treasury.next_wake());
         if self.shards.iter().any(|(_, outbox)| !outbox.is_empty()) {
             until = until.min(now + OUTBOX_PAUSE);
         }
@@ -343,12 +379,17 @@ impl Driver<'_> {
                 match link.pop() {
                     Some(ToHub::Report(report)) => {
                         self.observer.report(shard, &report);
+                        self.treasury.report(shard, report.house);
                         if let Some(last) = self.reports.get_mut(index) {
                             *last = *report;
                         }
                     }
-                    Some(ToHub::Told(id, told)) => self.desk.told(shard, id, *told),
-                    Some(entry) => self.hub.handle(now, unix, Input::FromShard { shard, entry }),
+                    Some(ToHub::Told(id, told)) => self.desk.told(shard, id, *told, &self.treasury, unix),
+                    Some(entry) => {
+                        if let Some(entry) = self.treasury.handle(unix, shard, entry) {
+                            self.hub.handle(now, unix, Input::FromShard { shard, entry });
+                        }
+                    }
                     None => break,
                 }
             }
@@ -381,7 +422,13 @@ impl Driver<'_> {
                 Output::Event(event) => self.observer.event(&event),
             }
         }
-        while let Some((shard, entry)) = self.desk.next_output() {
+        if self.treasury.is_awaited() {
+            self.save_accounts();
+        }
+        self.tell_happened();
+        let desk = std::iter::from_fn(|| self.desk.next_output());
+        let treasury = std::iter::from_fn(|| self.treasury.next_output());
+        for (shard, entry) in desk.chain(treasury) {
             if let Some((_, outbox)) = self.shards.get_mut(usize::from(shard.0)) {
                 outbox.push(entry);
             }
@@ -396,21 +443,16 @@ impl Driver<'_> {
     /// Does what the operator wants, or lets the desk do it.
     fn command(&mut self, command: Command) {
         let Some(command) = self.desk.command(self.clock.now(), unix_time(), command, &self.reports) else {
-            return;
+            // A ban holds when it is answered, also after a restart.
+            return self.save();
         };
+        let Some(command) = self.treasury.command(unix_time(), command) else { return };
         // Whoever asked may have gone: no answer is lost then.
         match command {
             Command::Info(reply) => drop(reply.send(Ok(self.info()))),
             Command::Nodes(reply) => drop(reply.send(Ok(self.hub.nodes()))),
             Command::AddNode { node, reply } => drop(reply.send(self.hub.add_node(NodeAddr(node)))),
             Command::RemoveNode { node, reply } => drop(reply.send(self.hub.remove_node(&node))),
-            Command::Defaults(reply) => not_built(reply),
-            Command::SetDefaults { reply, .. } => not_built(reply),
-            Command::Accounts { reply, .. } => not_built(reply),
-            Command::Account { reply, .. } | Command::SetAccount { reply, .. } => not_built(reply),
-            Command::RemoveAccount { reply, .. } => not_built(reply),
-            Command::Balance { reply, .. } => not_built(reply),
-            Command::AddBalance { reply, .. } => not_built(reply),
             Command::AddService { reply, .. } => not_built(reply),
             Command::Reload(reply) => not_built(reply),
             Command::ReloadCertificates(reply) => not_built(reply),
@@ -440,6 +482,8 @@ impl Driver<'_> {
             max_sessions: slots(|of| of.max_sessions),
             probes: slots(|of| of.probes),
             max_probes: slots(|of| of.max_probes),
+            priority: self.treasury.priority_clients(),
+            capacity: self.treasury.capacities(),
             nodes_up: nodes.iter().filter(|node| node.up).count() as u32,
             ..self.info.clone()
         }
@@ -505,7 +549,10 @@ impl Driver<'_> {
     fn report(&mut self, now: Instant) {
         if now >= self.second {
             self.second = now + Duration::from_secs(1);
+            self.seconds = self.seconds.wrapping_add(1);
             self.save();
+            self.save_used();
+            self.observer.capacities(&self.treasury.capacities());
             self.observer.second(&self.hub, self.dropped());
         }
     }
@@ -515,6 +562,57 @@ impl Driver<'_> {
         let Some(bans) = self.desk.unsaved_bans() else { return };
         if let Err(error) = self.state.save(BANS, &bans.to_json()) {
             tracing::error!("{BANS} in {} is not saved: {error}", self.state.0.display());
+        }
+    }
+
+    /// Tells whoever watches.
+    fn tell_happened(&mut self) {
+        let Some(first) = self.treasury.next_happened() else { return };
+        self.observer.capacities(&self.treasury.capacities());
+        self.observer.happened(first);
+        while let Some(next) = self.treasury.next_happened() {
+            self.observer.happened(next);
+        }
+    }
+
+    /// Saves the accounts, and answers whoever waits for that.
+    fn save_accounts(&mut self) {
+        self.treasury.accounts_saved();
+        let result = self.state.save(ACCOUNTS, &self.treasury.ledger().accounts_json());
+        let result = result.map_err(|error| format!("{ACCOUNTS} in {}: {error}", self.state.0.display()));
+        if let Err(error) = &result {
+            tracing::error!("accounts are not saved: {error}");
+        }
+        self.treasury.saved(&result);
+    }
+
+    /// From time to time, what was used since the last time.
+    fn save_used(&mut self) {
+        let unsaved = self.treasury.unsaved();
+        if unsaved.used && self.seconds.is_multiple_of(SAVE_USED) {
+            self.save_accounts();
+        }
+        if unsaved.hosts && self.seconds.is_multiple_of(SAVE_HOSTS) {
+            self.save_hosts();
+        }
+    }
+
+    /// Hosts are many: another thread writes a copy, one at a time.
+    fn save_hosts(&mut self) {
+        if self.writer.as_ref().is_some_and(|writer| !writer.is_finished()) || !self.treasury.unsaved().hosts
+        {
+            return;
+        }
+        let (ledger, state) = (self.treasury.ledger().clone(), self.state.clone());
+        let write = move || {
+            if let Err(error) = state.save(HOSTS, &ledger.hosts_json()) {
+                tracing::error!("{HOSTS} in {} is not saved: {error}", state.0.display());
+            }
+        };
+        self.treasury.hosts_saved();
+        match std::thread::Builder::new().name("hosts".into()).spawn(write) {
+            Ok(writer) => self.writer = Some(writer),
+            Err(error) => tracing::error!("{HOSTS} is not saved, no thread: {error}"),
         }
     }
 

@@ -22,5 +22,6 @@ pub mod session;
 pub mod state;
 pub mod store;
 pub mod submissions;
+pub mod treasury;
 
 pub use brain::{Hub, HubConfig, HubCounters, HubEvent, Input, LinkId, NodeAddr, Output, Speak};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::admission::{Limit, Scope};
+use crate::admission::{Factors, Limit, Scope};
 use crate::base::{Class, ClientId, End, ServiceId, Tags};
 use crate::transport::Kind;
 use crate::wire::Services;
@@ -108,6 +108,8 @@ pub enum Action {
     Set {
         /// Its capacity, cost units per second; u32::MAX for no limit.
         capacity: Option<u32>,
+        /// Its prices; of a client of an account, the account's are not looked at any more.
+        factors: Option<Factors>,
         /// Its tags, in the place of those it has.
         tags: Option<Tags>,
     },
@@ -118,6 +120,8 @@ pub enum Action {
         /// Taken.
         remove: Tags,
     },
+    /// The hub is told of it anew, as of one that has come: an account may pay for it now.
+    Rank,
 }
 
 /// An answer.
@@ -184,6 +188,8 @@ pub struct ClientInfo {
     pub capacity: u64,
     /// Cost units left in its flow-control buffer; negative when it is over.
     pub buffer: i64,
+    /// What a free client owes now (its negative balance); none for others.
+    pub debt: Option<f64>,
     /// Cost units served: headers, blocks, filters, transactions and the rest.
     pub costs: [u64; 4],
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::admin::{Ask, AskId, Told};
-use crate::admission::Bans;
+use super::house::{Came, Changed, Gone, HouseOrder, HouseReport, HouseRules, Rank, Used};
+use crate::admission::{Bans, PrioritySet};
 use crate::base::{ClientId, ServiceId, UnixTime};
 use crate::feed::{BlockNews, ChainView, TxNews};
 use crate::io::{FileRef, KernelCounters};
@@ -68,6 +69,16 @@ pub enum ToShard {
     Tls(Arc<tls::Server>),
     /// Who is banned from now on. Never dropped.
     Bans(Arc<Bans>),
+    /// Who is known to the operator by address from now on. Never dropped.
+    Known(Arc<PrioritySet>),
+    /// What a client is. Never dropped.
+    Rank(Rank),
+    /// How much may be connected, and what has to go. Never dropped.
+    House(HouseOrder),
+    /// Prices and limits of clients that have none of their own. Never dropped.
+    HouseRules(Arc<HouseRules>),
+    /// The node has taken a transaction that this client gave.
+    Useful(ClientId),
     /// A question of the operator. Never dropped; the hub has a bounded number under way.
     Ask(AskId, Arc<Ask>),
     /// Begin to accept clients. Never dropped.
@@ -177,6 +188,14 @@ pub enum ToHub {
     },
     /// How the shard is doing; once a second and at the end.
     Report(Box<ShardReport>),
+    /// Clients have become sessions, or want to.
+    Came(Box<[Came]>),
+    /// Sessions have ended, or others were ended by an operator.
+    Gone(Box<[Gone]>),
+    /// What clients of accounts were served in the last second.
+    Used(Box<[Used]>),
+    /// A priority client has another capacity or other prices.
+    Changed(Changed),
     /// The answer to an operator's question.
     Told(AskId, Box<Told>),
     /// The shard has ended after `Drain`.
@@ -210,6 +229,8 @@ pub struct ShardReport {
     pub buffer_bytes: u64,
     /// Slots, by service.
     pub services: Vec<ServiceReport>,
+    /// Capacities.
+    pub house: HouseReport,
 }
 
 /// The slots of a service on a shard.

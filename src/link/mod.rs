@@ -6,10 +6,12 @@
 
 mod admin;
 mod doorbell;
+mod house;
 mod message;
 mod pair;
 
 pub use admin::{Action, Ask, AskId, ClientInfo, Filter, Rules, Told, Who};
 pub use doorbell::Doorbell;
+pub use house::{Came, Changed, Gone, HouseOrder, HouseReport, HouseRules, Rank, Standing, Step, Used};
 pub use message::{Answer, AskTx, Extent, Policy, ServiceReport, ShardReport, ToHub, ToShard, Want, WantId};
 pub use pair::{HubEnd, ShardEnd, pair};

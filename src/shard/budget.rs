@@ -43,6 +43,7 @@ impl Core {
             Admit::Now => {
                 let from = client.account.bytes_out;
                 self.charge = Some(Charge { kind, items, max, extra, from });
+                self.recharges(id);
                 true
             }
             Admit::At(at) => {
@@ -87,10 +88,11 @@ impl Core {
         let cost = &mut client.account.costs[group];
         *cost = cost.saturating_add(real);
         self.counters.cost += u64::from(real);
+        self.house.free.served(self.unix, id.slot, real);
     }
 
-    /// Another capacity, in cost units per second; u32::MAX for none.
-    pub(super) fn set_capacity(&mut self, id: ClientId, capacity: u32) {
+    /// Another capacity, in cost units per second; u32::MAX for none. The house has been asked.
+    pub(super) fn change_flow(&mut self, id: ClientId, capacity: u32) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(id) else { return };
         if client.account.flow.capacity() == u32::MAX {

@@ -17,6 +17,7 @@ use super::counters::Counters;
 use super::desk::Job;
 use super::door::{Door, Listener, Service};
 use super::holds::Holds;
+use super::house::House;
 use super::pool::{Pool, Shelf};
 use super::shake::{HandshakeLimits, HandshakesInProgress, Shaking};
 use super::table::Table;
@@ -28,7 +29,7 @@ use crate::base::{ClientId, End, Instant, Nonces, ShardId, UnixTime};
 use crate::client::{self, Flags, Greeting};
 use crate::feed::{BlockLog, ChainView, Heard, Seen, TxLog};
 use crate::io::{Done, IoEnd, Kernel, ListenerId, Op};
-use crate::link::{Policy, ShardEnd, ToHub};
+use crate::link::{HouseRules, Policy, ShardEnd, ToHub};
 use crate::transport::{Channel, tls};
 use crate::wire::{Inv, Magic, Services};
 
@@ -74,6 +75,10 @@ pub struct ShardConfig {
     pub probe_exempt: Vec<IpNet>,
     /// What requests cost.
     pub costs: Costs,
+    /// Capacity of free clients that may be connected before the hub has said anything, cost units per second.
+    pub capacity: u64,
+    /// What clients get that have nothing of their own.
+    pub house: HouseRules,
     /// Whether BIP324 is taken on plain listeners.
     pub v2: bool,
     /// Certificates and tickets, when a listener speaks TLS.
@@ -116,6 +121,7 @@ pub struct Core {
     pub(super) pool: Pool,
     pub(super) counters: Counters,
     pub(super) door: Door,
+    pub(super) house: House,
     pub(super) bans: Arc<Bans>,
     pub(super) shaking: Shaking,
     /// The names of the clients.
@@ -204,6 +210,7 @@ impl Core {
                 std::mem::take(&mut config.probe_exempt),
                 config.seed,
             ),
+            house: House::new(config.house, config.capacity, 0),
             bans: Arc::default(),
             shaking: Shaking::new(&mut config, now),
             agents: Agents::new(),
@@ -311,6 +318,7 @@ impl Core {
         self.step_handshakes(kernel);
         self.end_holds();
         self.work_jobs();
+        self.keep_house();
         self.run_timers();
         self.relieve();
         self.watch_room();
@@ -325,6 +333,7 @@ impl Core {
     pub(super) fn next_wake(&self, now: Instant) -> Instant {
         let busy = self.mail > 0
             || !self.jobs.is_empty()
+            || self.house.is_busy()
             || self.more_timers
             || self.block_sweep.is_running()
             || self.tx_sweep.is_running()
@@ -419,7 +428,7 @@ impl Core {
         } else {
             self.in_handshake -= 1;
         }
-        self.left(&client);
+        self.left(id, &client, end);
         if let Some(active) = client.active.take() {
             self.give_active(active);
         }
@@ -489,11 +498,13 @@ impl Core {
     fn watch_room(&mut self) {
         let margin = LEAVE_GROUP_MARGIN.min(self.config.max_clients / 8);
         let room = self.clients.room();
-        if self.listening == Listening::Yes && room <= margin {
+        // Whom the operator knows may still come: then we stay, and refuse the others.
+        if self.listening == Listening::Yes && room <= margin && self.house.reserve(u32::MAX) == 0 {
             self.listening = Listening::Full;
             self.counters.left_group += 1;
             self.each_listener(Op::StopListening);
-        } else if self.listening == Listening::Full && room > 2 * margin {
+        } else if self.listening == Listening::Full && (room > 2 * margin || self.house.reserve(u32::MAX) > 0)
+        {
             self.listening = Listening::Yes;
             self.each_listener(Op::Listen);
             self.hold_again();

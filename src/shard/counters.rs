@@ -59,6 +59,12 @@ counters! {
     v2_sessions;
     /// Times TLS listeners stopped accepting because too many handshakes were in progress.
     tls_held;
+    /// Free clients that gave way to a better one.
+    replaced;
+    /// Free clients ended because the total capacity fell, or priority clients needed it.
+    shed;
+    /// Clients paused because more recharged than the relay can serve.
+    frozen;
     /// Messages received whole and well framed.
     messages_in;
     /// Bytes received.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Client, Core};
-use crate::base::ClientId;
+use crate::base::{Class, ClientId};
 use crate::client::Flags;
-use crate::link::{Action, Ask, AskId, ClientInfo, Filter, ToHub, Told, Who};
+use crate::link::{Action, Ask, AskId, ClientInfo, Filter, Step, ToHub, Told, Who};
 use crate::transport::{Channel, Kind};
 
 /// Slots looked at in a turn: some 20 us.
@@ -92,14 +92,12 @@ impl Core {
         for id in ids.iter().skip(job.at as usize).take(ACTS_PER_TURN) {
             job.at += 1;
             match self.clients.get_mut(*id).is_some() {
-                true => self.act(*id, action),
+                true => job.done += u64::from(self.act(*id, action)),
                 false => job.unknown.push(*id),
             }
-            job.done += 1;
         }
-        let unknown = std::mem::take(&mut job.unknown);
-        (job.at as usize >= ids.len())
-            .then(|| Told::Done { clients: job.done - unknown.len() as u64, unknown })
+        let done = job.at as usize >= ids.len();
+        done.then(|| Told::Done { clients: job.done, unknown: std::mem::take(&mut job.unknown) })
     }
 
     fn act_matching(&mut self, job: &mut Job, filter: &Filter, action: &Action) -> Option<Told> {
@@ -118,24 +116,27 @@ impl Core {
                 && matches(client, filter)
             {
                 acts += 1;
-                job.done += 1;
-                self.act(id, action);
+                job.done += u64::from(self.act(id, action));
             }
         }
         None
     }
 
-    fn act(&mut self, id: ClientId, action: &Action) {
+    /// False if there is no room for what it is to have.
+    fn act(&mut self, id: ClientId, action: &Action) -> bool {
         match action {
             Action::End(end) => self.end(id, *end),
             Action::Pause(time) => self.pause(id, *time),
             Action::Throttle { down, up } => self.set_throttle(id, *down, *up),
-            Action::Set { capacity, tags } => {
+            Action::Set { capacity, factors, tags } => {
+                if capacity.is_some_and(|capacity| !self.give_capacity(id, capacity)) {
+                    return false;
+                }
+                if let Some(factors) = factors {
+                    self.give_factors(id, *factors);
+                }
                 if let Some((client, tags)) = self.clients.get_mut(id).zip(*tags) {
                     client.account.tags = tags;
-                }
-                if let Some(capacity) = capacity {
-                    self.set_capacity(id, *capacity);
                 }
             }
             Action::Tag { add, remove } => {
@@ -144,7 +145,14 @@ impl Core {
                     tags.0 = (tags.0 & !remove.0) | add.0;
                 }
             }
+            Action::Rank => {
+                let is_session = |client: &mut Client| client.account.class != Class::Probe;
+                if self.clients.get_mut(id).is_some_and(is_session) {
+                    self.came(id, Step::Again);
+                }
+            }
         }
+        true
     }
 
     /// `version` has come.
@@ -160,6 +168,7 @@ impl Core {
         let now = self.now;
         if let Some(client) = self.clients.get_mut(id) {
             client.account.ponged(now, now.secs().saturating_sub(client.pinged));
+            self.house.free.ping(id.slot, client.account.round_trip().unwrap_or(u16::MAX));
         }
     }
 
@@ -197,6 +206,7 @@ impl Core {
             throttle_up: throttle.up.map(|bucket| bucket.rate()),
             capacity: u64::from(account.flow.capacity()),
             buffer: account.flow.buffer(now),
+            debt: self.house.free.debt(self.unix, id.slot, account.flow.capacity()),
             costs: account.costs.map(u64::from),
         })
     }

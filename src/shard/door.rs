@@ -7,24 +7,26 @@
 //! The numbers are this shard's part of the service's. A host's connections spread over the shards by chance, so limits on identities hold
 //! per shard (`admission::ProbeLimits::per_shard`).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::core::{Client, Core, ListenerKind};
-use crate::admission::{Admission, Keying, NoSlot, ProbeLimits, Probes, Slots};
+use crate::admission::{Admission, Keying, Keys, NoSlot, ProbeLimits, Probes, Slots};
 use crate::base::limits::TRANSPORT_TIMEOUT;
 use crate::base::{Class, ClientId, Conn, End, ServiceId};
 use crate::client::{Account, Effect, Flags};
 use crate::io::{ListenerId, Op};
-use crate::link::{Rules, ServiceReport};
+use crate::link::{Rules, ServiceReport, Step};
 use crate::transport::Channel;
 use crate::wire::Services;
 
 /// A client that has said how it wants to hear of blocks is a session after this, though it has asked for nothing.
 pub(super) const LISTENER_TIME: u32 = 30;
+/// Seconds until a listener that waits for the hub is looked at again.
+const KNOCK_AGAIN: u32 = 5;
 
 /// A listening address of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -171,6 +173,21 @@ impl Door {
         self.standing(id).map(|standing| &mut standing.slots)
     }
 
+    /// True exactly when a session slot is free.
+    pub(super) fn has_session(&mut self, service: ServiceId) -> bool {
+        self.slots(service).is_some_and(|slots| slots.sessions < slots.max_sessions)
+    }
+
+    /// A priority client takes a session slot, free or not.
+    pub(super) fn force_session(&mut self, service: ServiceId) {
+        self.slots(service).into_iter().for_each(Slots::force);
+    }
+
+    /// A client's keys in tables.
+    pub(super) fn keys(&self, address: IpAddr) -> Keys {
+        self.keying.of(address)
+    }
+
     /// Somebody who was let in is gone.
     fn left(&mut self, peer: SocketAddr, service: ServiceId, class: Class) {
         self.per_address.left(peer);
@@ -222,18 +239,24 @@ impl Core {
         if self.bans.covers(peer.ip(), self.unix).is_some() {
             return Err(End::Banned);
         }
-        if self.clients.room() == 0 {
+        // Whom the operator knows finds room that is kept for it, and may come as often as it likes.
+        let known = self.house.knows(peer);
+        let kept = if known { 0 } else { self.house.reserve(self.config.max_clients) };
+        if self.clients.room() <= kept {
             return Err(End::Full);
         }
         let slots = self.door.slots(service).ok_or(End::Drained)?;
-        slots.enter().map_err(|_| End::NoProbeSlot)?;
+        match known {
+            true => slots.force_probe(),
+            false => slots.enter().map_err(|_| End::NoProbeSlot)?,
+        }
         if let Err(end) = self.door.per_address.enter(peer) {
             self.door.slots(service).into_iter().for_each(|slots| slots.leave(Class::Probe));
             return Err(end);
         }
         // What costs the newcomer something comes last: a refusal for our reasons is not held against it.
         let address = peer.ip().to_canonical();
-        if self.door.exempt.iter().any(|network| network.contains(&address)) {
+        if known || self.door.exempt.iter().any(|network| network.contains(&address)) {
             return Ok(());
         }
         let keys = self.door.keying.of(address);
@@ -255,27 +278,39 @@ impl Core {
     }
 
     /// A client has gone: its slot is free.
-    pub(super) fn left(&mut self, client: &Client) {
+    pub(super) fn left(&mut self, id: ClientId, client: &Client, end: End) {
+        self.moved_out(id, client, end);
         self.door.left(client.peer.into(), client.account.service, client.account.class);
     }
 
-    /// Makes a session of a probe.
+    /// Makes a session of a probe; whether there is room has been asked (`Core::knock`).
     ///
     /// # Errors
     /// `NoSession`: there is no slot.
-    pub(super) fn promote(&mut self, id: ClientId) -> Result<(), End> {
-        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        if client.account.class != Class::Probe {
+    fn promote(&mut self, id: ClientId) -> Result<(), End> {
+        let class = self.clients.get_mut(id).map(|client| client.account.class);
+        if class != Some(Class::Probe) {
             return Ok(());
         }
+        self.enter_session(id, 0.0)?;
+        self.came(id, Step::In);
+        Ok(())
+    }
+
+    /// A probe takes a session slot; it owes `debt`.
+    ///
+    /// # Errors
+    /// `NoSession`: there is no slot.
+    pub(super) fn enter_session(&mut self, id: ClientId, debt: f64) -> Result<(), End> {
+        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
         let (service, peer) = (client.account.service, SocketAddr::from(client.peer));
         match self.door.slots(service).map(Slots::promote) {
             Some(Ok(())) => {}
             Some(Err(NoSlot::Session | NoSlot::Probe)) | None => return Err(End::NoSession),
         }
-        client.account.class = Class::Free;
         self.counters.promoted += 1;
         self.door.probes.refund(self.door.keying.of(peer.ip()));
+        self.moved_in(id, debt);
         Ok(())
     }
 
@@ -298,7 +333,7 @@ impl Core {
         self.promote(id).inspect_err(|_| self.tell_siblings(id, out))
     }
 
-    fn tell_siblings(&mut self, id: ClientId, out: &mut Vec<u8>) {
+    pub(super) fn tell_siblings(&mut self, id: ClientId, out: &mut Vec<u8>) {
         let Some(client) = self.clients.get_mut(id).filter(|c| c.is(Flags::READY)) else { return };
         let (addr, addrv2) = &self.addresses;
         out.extend_from_slice(if client.is(Flags::ADDRV2) { addrv2 } else { addr });
@@ -314,7 +349,11 @@ impl Core {
         let service = client.account.service;
         let listener = since.saturating_add(LISTENER_TIME);
         if listens && now >= listener {
-            return self.promote(id).map(|()| u32::MAX);
+            return match self.ask_for_room(id)? {
+                true => self.promote(id).map(|()| u32::MAX),
+                // The hub's word comes first; otherwise it is asked again.
+                false => Ok(now.saturating_add(KNOCK_AGAIN)),
+            };
         }
         let time = self.door.rules(service).and_then(|rules| rules.probe_time);
         let over = time.map_or(u32::MAX, |time| since.saturating_add(time.as_secs() as u32));
@@ -326,7 +365,7 @@ impl Core {
 
     /// Ends a probe whose time is over, or for whom there is no session slot: that one is told where else to go.
     pub(super) fn turn_away(&mut self, id: ClientId, end: End) {
-        if end == End::NoSession {
+        if is_told_where_else(end) {
             let mut out = std::mem::take(&mut self.reply);
             self.tell_siblings(id, &mut out);
             if !out.is_empty() {
@@ -344,6 +383,11 @@ impl Core {
         let nobody = ClientId { slot: ClientId::MAX_SLOTS - 1, generation: 0 };
         self.ops.push(Op::Close { client: nobody, conn, reset: true });
     }
+}
+
+/// True exactly when there was no room here, but may be elsewhere.
+pub(super) fn is_told_where_else(end: End) -> bool {
+    matches!(end, End::NoSession | End::NoCapacity | End::Replaced)
 }
 
 /// True exactly when a message asks for what only sessions get.

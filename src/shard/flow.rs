@@ -117,10 +117,11 @@ impl Core {
                 Step::Message { command, payload, used: length } => {
                     let message = parse(&command, payload);
                     // What has to wait is not read: it stays in the input.
-                    if let Ok(message) = &message
-                        && !self.afford(id, message)
-                    {
-                        return Ok(used);
+                    if let Ok(message) = &message {
+                        let may = self.knock(id, message).inspect_err(|_| self.tell_siblings(id, out))?;
+                        if !may || !self.afford(id, message) {
+                            return Ok(used);
+                        }
                     }
                     self.counters.messages_in += 1;
                     before = out.len();

@@ -56,6 +56,14 @@ impl Core {
             ToShard::Addresses { addr, addrv2 } => self.addresses = (addr, addrv2),
             ToShard::Tls(server) => self.shaking.reload(&server),
             ToShard::Bans(bans) => self.bans = bans,
+            ToShard::Known(known) => self.house.know(known),
+            ToShard::Rank(rank) => self.ranked(rank),
+            ToShard::House(order) => self.house_order(order),
+            ToShard::HouseRules(rules) => self.house.set_rules(&rules),
+            ToShard::Useful(client) if self.clients.get_mut(client).is_some() => {
+                self.house.free.useful_tx(client.slot, self.now);
+            }
+            ToShard::Useful(_) => {}
             ToShard::Ask(id, ask) => self.asked_by_operator(id, ask),
             ToShard::Open => self.open_listeners(),
             ToShard::Drain => self.begin_drain(),
@@ -156,7 +164,7 @@ impl Core {
     }
 
     /// The shard's numbers, for the hub.
-    pub(super) fn make_report(&self, kernel: KernelCounters) -> Box<ShardReport> {
+    pub(super) fn make_report(&mut self, kernel: KernelCounters) -> Box<ShardReport> {
         Box::new(ShardReport {
             time: self.unix,
             clients: self.clients.len(),
@@ -170,6 +178,7 @@ impl Core {
             kernel,
             buffer_bytes: self.pool.out() as u64,
             services: self.door.report(),
+            house: self.house.report(self.counters.frozen),
         })
     }
 }

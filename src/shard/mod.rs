@@ -32,6 +32,7 @@ mod door;
 mod flow;
 mod getdata;
 mod holds;
+mod house;
 mod hub_link;
 mod pool;
 mod secure;

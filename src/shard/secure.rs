@@ -6,6 +6,7 @@
 //! - A client that has broken a rule hears the alert first: it is `CLOSING` until that is sent, nothing of it is read any more.
 
 use super::core::{Client, Core};
+use super::door::is_told_where_else;
 use super::flow::FREE_INPUT;
 use crate::base::limits::{CLOSE_TIMEOUT, HANDSHAKE_INPUT};
 use crate::base::{ClientId, End};
@@ -175,7 +176,7 @@ impl Core {
     pub(super) fn fail(&mut self, id: ClientId, end: End) {
         // Who finds no slot has just been told where else to go.
         let has_word = self.clients.get_mut(id).is_some_and(|c| {
-            let told = end == End::NoSession && c.is(Flags::SENDING);
+            let told = is_told_where_else(end) && c.is(Flags::SENDING);
             told || c.active.as_ref().is_some_and(|active| !active.control.is_empty())
         });
         if has_word {

@@ -69,6 +69,7 @@ impl Core {
             return;
         }
         self.next_report = self.now + Duration::from_secs(1);
+        self.begin_round();
         let report = self.make_report(kernel);
         // A report may be dropped: the next one has the same totals.
         if self.outbox.is_empty() && self.link.push(ToHub::Report(report)).is_ok() {
@@ -87,6 +88,7 @@ impl Core {
             self.wheel = Wheel::new(self.now.secs());
             self.forget_handshakes();
             self.shaking.forget();
+            self.house.forget_crowd();
             self.spare.clear();
             self.crowds_gone += 1;
         }
@@ -123,6 +125,7 @@ impl Core {
         if done || over {
             self.counters.untold += self.outbox.len() as u64;
             self.outbox.clear();
+            self.begin_round();
             let report = self.make_report(kernel);
             for last in [ToHub::Report(report), ToHub::Ended] {
                 // Refused only when `over`: nobody reads them then.

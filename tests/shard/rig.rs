@@ -12,8 +12,8 @@ use breakwater::feed::{BlockNews, ChainView, FilterRecord, Record, TxNews};
 use breakwater::hub::compact;
 use breakwater::io::{File, IoEnd};
 use breakwater::link::{
-    Answer, Ask, AskId, ClientInfo, Doorbell, Extent, Filter, HubEnd, Policy, ShardReport, ToHub, ToShard,
-    Told, Want, WantId, pair,
+    Answer, Ask, AskId, ClientInfo, Doorbell, Extent, Filter, HouseRules, HubEnd, Policy, ShardReport, ToHub,
+    ToShard, Told, Want, WantId, pair,
 };
 use breakwater::shard::counters::Counters;
 use breakwater::shard::{HandshakeLimits, ListenerKind, Service, Shard, ShardConfig};
@@ -67,6 +67,10 @@ pub fn config() -> ShardConfig {
         secret: [7; 32],
         services: vec![Service::open(b"/breakwater:test/")],
         probe_limits: ProbeLimits::none(),
+        capacity: u64::MAX,
+        house: HouseRules::open(),
+        capacity: u64::MAX,
+        house: HouseRules::open(),
         probe_exempt: Vec::new(),
         costs: Costs::default(),
         tx_interval: secs(1),

@@ -15,7 +15,7 @@ use breakwater::base::{End, Instant, Nonces, ShardId, UnixTime};
 use breakwater::hub::outbox::Outbox;
 use breakwater::hub::store::{Keep, Store, StoreConfig};
 use breakwater::hub::{Hub, HubConfig, HubEvent, Input, LinkId, NodeAddr, Output};
-use breakwater::link::{self, Doorbell, HubEnd, ShardReport, ToHub, ToShard};
+use breakwater::link::{self, Doorbell, HouseRules, HubEnd, ShardReport, ToHub, ToShard};
 use breakwater::shard::{HandshakeLimits, ListenerKind, Service, Shard, ShardConfig};
 use breakwater::stub::MAGIC;
 use breakwater::transport::{Pipe, tls};
@@ -198,6 +198,8 @@ impl Relay {
             secret,
             services: vec![Service::open(b"/breakwater:sim/")],
             probe_limits: ProbeLimits::none(),
+            capacity: u64::MAX,
+            house: HouseRules::open(),
             probe_exempt: Vec::new(),
             costs: Costs::default(),
             tx_interval: Duration::from_millis(100),

@@ -7,7 +7,7 @@ use breakwater::base::limits::{BUFFER_BUDGET, SWEEP_PER_TURN, TX_INTERVAL};
 use breakwater::base::{ClientId, Conn, Nonces, ShardId};
 use breakwater::feed::blocks::inv_message;
 use breakwater::io::{Op, Payload};
-use breakwater::link::{self, Doorbell, HubEnd, ToShard};
+use breakwater::link::{self, Doorbell, HouseRules, HubEnd, ToShard};
 use breakwater::shard::{HandshakeLimits, ListenerKind, Service, Shard, ShardConfig};
 use bytes::Bytes;
 
@@ -78,6 +78,8 @@ impl Scene {
             secret: [7; 32],
             services: vec![Service::open(b"/breakwater:bench/")],
             probe_limits: ProbeLimits::none(),
+            capacity: u64::MAX,
+            house: HouseRules::open(),
             probe_exempt: Vec::new(),
             costs: Costs::default(),
             tx_interval: TX_INTERVAL,

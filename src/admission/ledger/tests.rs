@@ -72,13 +72,13 @@ fn errors_name_the_field_the_value_and_what_was_expected() {
     let mut ledger = Ledger::new(10);
     ledger.put(account("192.0.2.0/24", 10)).unwrap();
     ledger.remember(Host::V4(1), owes(1.5));
-    let text = ledger.to_json();
+    let text = ledger.to_json(true, true);
     let cases = [
         (r#""version":1"#, r#""version":9"#, "field `version` is 9, expected 1"),
         (
             r#""id":"192.0.2.0/24""#,
             r#""id":"all""#,
-            "field `accounts[0].id` is \"all\", expected a network as 192.0.2.0/24, or `spki:` and 64 hexadecimal digits",
+            "field `accounts[0].id` is \"all\", expected an address, a network such as 192.0.2.0/24, or key: and 64 hexadecimal digits",
         ),
         (
             r#""capacity":10"#,
@@ -122,9 +122,9 @@ proptest! {
             let id = PriorityId::Certificate(hash);
             ledger.put(Account { id, capacity, tags: Tags(tags), factors, ..account("::1", 1) }).unwrap();
         }
-        let text = ledger.to_json();
+        let text = ledger.to_json(true, true);
         let again = Ledger::from_json(&text, 30).unwrap();
-        prop_assert_eq!(again.to_json(), text);
+        prop_assert_eq!(again.to_json(true, true), text);
         prop_assert!(again.hosts() <= 30 && again.by_time.len() == again.hosts());
     }
 }

@@ -11,7 +11,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use toml::{Table, Value};
 
 use super::board::Board;
-use crate::admission::Bans;
+use crate::admission::{Bans, Ledger, RECENT};
 use crate::base::{Nonces, ShardId};
 use crate::cli::admin::Door;
 use crate::cli::host::Host;
@@ -114,6 +114,8 @@ pub(super) fn start(
             info: run::info(&config),
             services,
             bans: Bans::default(),
+            treasury: config.treasury(),
+            ledger: Ledger::new(RECENT),
             state: StateFolder(config.network_dir()),
             serve: door.serve(metrics),
         };

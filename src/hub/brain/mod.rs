@@ -288,7 +288,12 @@ impl Hub {
             ToHub::TxNotFound { client: id, inv } => self.client_lacks(client(id), inv),
             ToHub::Want { client, id, want } => self.on_want(shard, client, id, want),
             // Reports are the control room's, answers the desk's; the driver hands them on before they come here.
-            ToHub::Report(_) | ToHub::Told(..) => {}
+            ToHub::Report(_)
+            | ToHub::Told(..)
+            | ToHub::Came(_)
+            | ToHub::Gone(_)
+            | ToHub::Used(_)
+            | ToHub::Changed(_) => {}
             ToHub::Ended => self.drained = self.drained.map(|left| left.saturating_sub(1)),
         }
     }
