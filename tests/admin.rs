@@ -5,6 +5,8 @@
 
 #[path = "admin/calls.rs"]
 mod calls;
+#[path = "admin/capacity.rs"]
+mod capacity;
 #[path = "admin/ctl.rs"]
 mod ctl;
 #[path = "admin/described.rs"]

@@ -33,7 +33,7 @@ impl Door {
     }
 
     /// What starts the server once there is a way for commands.
-    pub(super) fn serve(self, metrics: Exposition) -> Box<dyn FnOnce(mpsc::Sender<Command>)> {
+    pub(super) fn serve(self, metrics: Exposition, tags: TagNames) -> Box<dyn FnOnce(mpsc::Sender<Command>)> {
         Box::new(move |commands| {
             let hooks = Hooks {
                 metrics: Arc::new(move || metrics.render()),
@@ -44,7 +44,7 @@ impl Door {
                 }),
             };
             let relay_ends = commands.clone();
-            let admin = Admin { commands, events: self.events, tags: TagNames::new(), hooks };
+            let admin = Admin { commands, events: self.events, tags, hooks };
             let listeners = self.listeners;
             tokio_uring::spawn(async move {
                 let ended = async move { relay_ends.closed().await };

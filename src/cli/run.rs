@@ -14,7 +14,7 @@ use crate::control::config::{Config, network_name};
 use crate::control::encryption::TlsConfig;
 use crate::control::host::Finding;
 use crate::control::{logs, metrics};
-use crate::hub::command::Info;
+use crate::hub::command::{Info, TagNames};
 use crate::hub::driver::{self, HubHandle, Surroundings};
 use crate::hub::state::StateFolder;
 use crate::hub::store::{FolderDisk, Store, StoreConfig};
@@ -56,6 +56,7 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
     };
     // On an error nobody has told the shards to end: they are not waited for, they end with the process.
     let state = StateFolder(config.network_dir());
+    let tags = load(&state, driver::TAGS, TagNames::from_json)?.unwrap_or_default();
     let around = Surroundings {
         links,
         bell,
@@ -66,8 +67,9 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
         bans: load_bans(&state)?,
         treasury: config.treasury(),
         ledger: load_ledger(&state)?,
+        serve: door.serve(metrics, tags.clone()),
+        tags,
         state,
-        serve: door.serve(metrics),
     };
     driver::run(make, around)?;
     Host::join(threads);

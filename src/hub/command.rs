@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 pub use crate::admission::Ban;
 use crate::admission::{Limit, Scope};
-use crate::base::{ClientRef, ServiceId, UnixTime};
+use crate::base::{ClientRef, ServiceId, Tags, UnixTime};
 use crate::link::{Action, ClientInfo, Filter};
 
 pub use accounts::{
@@ -86,6 +86,13 @@ pub enum Command {
         /// What.
         action: Action,
         /// To how many it was done.
+        reply: Reply<u64>,
+    },
+    /// Everybody loses these tags: clients, and accounts.
+    RemoveTags {
+        /// These.
+        tags: Tags,
+        /// How many clients had them.
         reply: Reply<u64>,
     },
     /// A throttle that clients share.

@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use super::command::{AccountChange, Command, Page, Refusal, Reply, Service, SharedThrottle, Targets};
 use super::treasury::Treasury;
 use crate::admission::{Ban, BanError, Bans, Limit, Scope};
-use crate::base::{ClientId, ClientRef, End, Instant, ShardId, UnixTime};
+use crate::base::{ClientId, ClientRef, End, Instant, ShardId, Tags, UnixTime};
 use crate::link::{Action, Ask, AskId, ClientInfo, Filter, ShardReport, ToShard, Told, Who};
 
 /// Longest wait for the shards.
@@ -106,6 +106,10 @@ impl Desk {
                 self.clients(now, filter, after, limit, reply)
             }
             Command::Act { who, action, reply } => self.act(now, who, action, reply),
+            Command::RemoveTags { tags, reply } => {
+                let who = Targets::Matching(Filter { tags, ..Filter::default() });
+                self.act(now, who, Action::Tag { add: Tags::default(), remove: tags }, reply);
+            }
             Command::Throttle { scope, down, up, reply } => self.throttle(now, scope, down, up, reply),
             Command::Ban { network, time, reason, reply } => {
                 let until = unix.saturating_add(time.as_secs());

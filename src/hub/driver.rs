@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use tokio_uring::net::TcpStream;
 
 use self::conn::Conn;
-use super::command::{Capacities, Command, Info, Refusal, Reply, Service};
+use super::command::{Capacities, Command, Info, Refusal, Reply, Service, TagNames};
 use super::desk::{Desk, NOT_BUILT};
 use super::outbox::Outbox;
 use super::state::StateFolder;
@@ -51,6 +51,8 @@ pub const BANS: &str = "bans.json";
 pub const ACCOUNTS: &str = "accounts.json";
 /// The file of what hosts owe.
 pub const HOSTS: &str = "hosts.json";
+/// The file of the names of tags.
+pub const TAGS: &str = "tags.json";
 /// Accounts that were used are saved so often, in seconds; what an operator changes is at once.
 const SAVE_USED: u32 = 10;
 /// And hosts.
@@ -145,6 +147,8 @@ pub struct Surroundings<'o> {
     pub treasury: TreasuryConfig,
     /// The accounts of the last time, and what hosts owe.
     pub ledger: Ledger,
+    /// The names of their tags.
+    pub tags: TagNames,
     /// Where all that is kept.
     pub state: StateFolder,
     /// Started inside the hub's runtime, with the way for commands: the admin interface. It must not block.
@@ -163,8 +167,20 @@ pub fn run<E: From<io::Error>>(
     let clock = Clock(std::time::Instant::now());
     let hub = make(clock.now(), unix_time())?;
     let rng = StdRng::try_from_os_rng().map_err(io::Error::other)?;
-    let Surroundings { links, bell, handle, observer, info, services, bans, treasury, ledger, state, serve } =
-        around;
+    let Surroundings {
+        links,
+        bell,
+        handle,
+        observer,
+        info,
+        services,
+        bans,
+        treasury,
+        ledger,
+        tags,
+        state,
+        serve,
+    } = around;
     let result = tokio_uring::builder().start(async move {
         let (events, inbox) = mpsc::channel(EVENTS);
         watch_bell(&bell, events.clone())?;
@@ -175,6 +191,7 @@ pub fn run<E: From<io::Error>>(
             hub,
             desk: Desk::new(count, info.user_agent.clone(), services, bans),
             treasury: Treasury::new(treasury, ledger, shards.len(), clock.now(), unix_time()),
+            tags,
             seconds: 0,
             writer: None,
             state,
@@ -244,6 +261,7 @@ struct Driver<'o> {
     hub: Hub,
     desk: Desk,
     treasury: Treasury,
+    tags: TagNames,
     /// Counts those since the start.
     seconds: u32,
     /// Writes what hosts owe: that takes longer than the loop may.
@@ -442,6 +460,9 @@ impl Driver<'_> {
 
     /// Does what the operator wants, or lets the desk do it.
     fn command(&mut self, command: Command) {
+        if let Command::RemoveTags { tags, .. } = &command {
+            self.treasury.remove_tags(*tags);
+        }
         let Some(command) = self.desk.command(self.clock.now(), unix_time(), command, &self.reports) else {
             // A ban holds when it is answered, also after a restart.
             return self.save();
@@ -578,8 +599,10 @@ impl Driver<'_> {
     /// Saves the accounts, and answers whoever waits for that.
     fn save_accounts(&mut self) {
         self.treasury.accounts_saved();
-        let result = self.state.save(ACCOUNTS, &self.treasury.ledger().accounts_json());
-        let result = result.map_err(|error| format!("{ACCOUNTS} in {}: {error}", self.state.0.display()));
+        // First what the other one's bits are called.
+        let tags = self.state.save(TAGS, &self.tags.to_json());
+        let result = tags.and_then(|()| self.state.save(ACCOUNTS, &self.treasury.ledger().accounts_json()));
+        let result = result.map_err(|error| format!("in {}: {error}", self.state.0.display()));
         if let Err(error) = &result {
             tracing::error!("accounts are not saved: {error}");
         }

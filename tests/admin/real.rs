@@ -16,7 +16,7 @@ use crate::support::stub_node::StubServer;
 use crate::support::wait::{self, PATIENCE};
 use crate::watch::Watcher;
 
-fn start(node: &StubServer, extra: &[&str]) -> Relay {
+pub fn start(node: &StubServer, extra: &[&str]) -> Relay {
     let arguments = [&["--shards", "2", "--max-clients", "1000"], extra].concat();
     let mut relay = Relay::prepare([node.address()], &arguments);
     relay.spawn();
@@ -25,30 +25,30 @@ fn start(node: &StubServer, extra: &[&str]) -> Relay {
 }
 
 /// A relay's admin interface.
-struct Door(PathBuf);
+pub struct Door(pub PathBuf);
 
 impl Door {
-    fn of(relay: &Relay) -> Door {
+    pub fn of(relay: &Relay) -> Door {
         Door(relay.data_dir().join("regtest/admin.sock"))
     }
 
-    fn ask(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
+    pub fn ask(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
         exchange(unix(&self.0), &request(method, path, body, ""))
     }
 
     #[track_caller]
-    fn expect(&self, status: u16, method: &str, path: &str, body: Option<&str>) -> Value {
+    pub fn expect(&self, status: u16, method: &str, path: &str, body: Option<&str>) -> Value {
         let answer = self.ask(method, &format!("/api/v1{path}"), body);
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
         if answer.body.is_empty() { Value::Null } else { answer.json() }
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub fn get(&self, path: &str) -> Value {
         self.expect(200, "GET", path, None)
     }
 
     /// Every client, read a page of one at a time.
-    fn clients(&self, filter: &str) -> Vec<Value> {
+    pub fn clients(&self, filter: &str) -> Vec<Value> {
         let (mut all, mut after) = (Vec::new(), String::new());
         loop {
             let page = self.get(&format!("/clients?limit=1{after}{filter}"));
@@ -62,7 +62,7 @@ impl Door {
 
     /// The one client that comes from there.
     #[track_caller]
-    fn client(&self, local: SocketAddr) -> Value {
+    pub fn client(&self, local: SocketAddr) -> Value {
         let all = self.clients("");
         let found: Vec<&Value> = all.iter().filter(|client| client["address"] == local.to_string()).collect();
         assert_eq!(found.len(), 1, "{local}: {all:?}");
@@ -70,7 +70,7 @@ impl Door {
     }
 
     /// What `breakwater ctl` prints, and its status.
-    fn ctl(&self, arguments: &[&str]) -> (Option<i32>, String) {
+    pub fn ctl(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_breakwater"));
         command.arg("ctl").arg("--socket").arg(&self.0).args(arguments).stdin(Stdio::null());
         let output = command.output().unwrap();
@@ -81,7 +81,7 @@ impl Door {
 
 /// A client that is ready, from this address of the loopback network.
 #[track_caller]
-fn client(relay: &Relay, source: [u8; 4]) -> Client {
+pub fn client(relay: &Relay, source: [u8; 4]) -> Client {
     let mut client = Client::open(relay.listen(), Some(IpAddr::from(source))).unwrap();
     client.handshake(&Options::default()).unwrap();
     client.ping();

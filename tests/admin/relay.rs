@@ -76,6 +76,10 @@ impl World {
             Command::Act { who, reply, .. } | Command::SetClients { who, reply, .. } => {
                 send(reply, meant(&who))
             }
+            Command::RemoveTags { tags, reply } => {
+                let filter = Filter { tags, ..Filter::default() };
+                send(reply, meant(&Targets::Matching(filter)));
+            }
             Command::Throttle { scope, down, up, reply } => {
                 self.throttles.retain(|throttle| throttle.scope != scope);
                 let rate = |limit| match limit {
@@ -257,6 +261,7 @@ fn words(command: &Command) -> String {
         Command::Info(_) => "info".into(),
         Command::Clients { filter, after, limit, .. } => format!("clients {filter:?} {after:?} {limit}"),
         Command::Act { who, action, .. } => format!("act {who:?} {action:?}"),
+        Command::RemoveTags { tags, .. } => format!("remove: {tags:?}"),
         Command::Throttle { scope, down, up, .. } => format!("throttle {scope:?} {down:?} {up:?}"),
         Command::SetClients { who, change, .. } => format!("set {who:?} {change:?}"),
         Command::SetDefaults { change, .. } => format!("defaults {change:?}"),
@@ -351,6 +356,7 @@ fn client(id: ClientRef) -> ClientInfo {
         throttle_up: Some(10_000),
         capacity: 1_000,
         buffer: -5,
+        debt: None,
         costs: [1, 2, 3, 4],
     }
 }

@@ -379,7 +379,15 @@ impl World {
             }
             ToShard::Policy(policy) => shard.policy = Some(policy),
             ToShard::Addresses { .. } => shard.addresses += 1,
-            ToShard::Tls(_) | ToShard::Ask(..) | ToShard::Bans(_) => {}
+            // The driver's, not the hub's.
+            ToShard::Tls(_)
+            | ToShard::Ask(..)
+            | ToShard::Bans(_)
+            | ToShard::Known(_)
+            | ToShard::Rank(_)
+            | ToShard::House(_)
+            | ToShard::HouseRules(_)
+            | ToShard::Useful(_) => {}
             ToShard::Open => shard.open = true,
             ToShard::Drain => shard.draining = true,
         }

@@ -16,7 +16,7 @@ fn with(capacity: u32) -> Rig {
 }
 
 fn set_capacity(rig: &mut Rig, client: &ClientInfo, capacity: u32) {
-    let action = Action::Set { capacity: Some(capacity), tags: None };
+    let action = Action::Set { capacity: Some(capacity), factors: None, tags: None };
     rig.ask(Ask::Act { who: Who::Ids(vec![client.id]), action });
 }
 

@@ -33,6 +33,8 @@ pub struct Rig {
     pub chain: StubChain,
     /// What the shard told its hub, reports apart.
     pub heard: VecDeque<ToHub>,
+    /// What it told of who comes, uses and goes.
+    pub house: VecDeque<ToHub>,
     pub report: Option<Box<ShardReport>>,
     pub ended: bool,
     /// True exactly while the hub takes nothing out of its queue.
@@ -69,8 +71,6 @@ pub fn config() -> ShardConfig {
         probe_limits: ProbeLimits::none(),
         capacity: u64::MAX,
         house: HouseRules::open(),
-        capacity: u64::MAX,
-        house: HouseRules::open(),
         probe_exempt: Vec::new(),
         costs: Costs::default(),
         tx_interval: secs(1),
@@ -102,6 +102,7 @@ impl Rig {
             hub,
             chain,
             heard: VecDeque::new(),
+            house: VecDeque::new(),
             report: None,
             ended: false,
             deaf: false,
@@ -175,6 +176,9 @@ impl Rig {
             match entry {
                 ToHub::Report(report) => self.report = Some(report),
                 ToHub::Ended => self.ended = true,
+                entry @ (ToHub::Came(_) | ToHub::Gone(_) | ToHub::Used(_) | ToHub::Changed(_)) => {
+                    self.house.push_back(entry);
+                }
                 other => self.heard.push_back(other),
             }
         }

@@ -251,6 +251,20 @@ impl Client {
         }
     }
 
+    /// True when this message comes, false when the peer closes instead.
+    #[track_caller]
+    pub fn recv_until_closed(&mut self, command: &str, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.next(deadline) {
+                Ok(message) if message.cmd() == command => return true,
+                Ok(_) => continue,
+                Err(Nothing::Closed) => return false,
+                Err(Nothing::Timeout) => panic!("neither {command} nor closed after {limit:?}"),
+            }
+        }
+    }
+
     /// A ping and its pong: the peer lives, and has handled everything sent before. Other messages are kept.
     #[track_caller]
     pub fn ping(&mut self) {

@@ -19,6 +19,7 @@ use crate::cli::observe;
 use crate::cli::{Failure, open_door, run};
 use crate::control::admin::Events;
 use crate::control::{Config, metrics};
+use crate::hub::command::TagNames;
 use crate::hub::driver::{self, HubHandle, Observer, Surroundings};
 use crate::hub::state::StateFolder;
 use crate::hub::{Hub, HubEvent};
@@ -106,6 +107,7 @@ pub(super) fn start(
                 .map_err(|error| Failure::Other(format!("store: {error}")))
         };
         // On an error nobody has told the shards to end: they end with the process.
+        let tags = TagNames::new();
         let around = Surroundings {
             links,
             bell,
@@ -117,7 +119,8 @@ pub(super) fn start(
             treasury: config.treasury(),
             ledger: Ledger::new(RECENT),
             state: StateFolder(config.network_dir()),
-            serve: door.serve(metrics),
+            tags: tags.clone(),
+            serve: door.serve(metrics, tags),
         };
         driver::run(make, around)?;
         Host::join(threads);

@@ -20,6 +20,34 @@ impl TagNames {
         TagNames::default()
     }
 
+    /// As they were written down by [`TagNames::to_json`].
+    ///
+    /// # Errors
+    /// It is no list of at most [`Tags::MOST`] different names and nulls.
+    pub fn from_json(text: &str) -> Result<TagNames, String> {
+        let expected =
+            format!("expected a list of at most {} different names, null for a free place", Tags::MOST);
+        let list: Vec<Option<String>> =
+            serde_json::from_str(text).map_err(|error| format!("{error}: {expected}"))?;
+        let mut names: [Option<String>; Tags::MOST] = Default::default();
+        if list.len() > names.len() {
+            return Err(expected);
+        }
+        for (bit, name) in list.into_iter().enumerate() {
+            if name.as_ref().is_some_and(|name| !is_name(name) || at(&names, name).is_some()) {
+                return Err(format!("{name:?}: {expected}"));
+            }
+            names[bit] = name;
+        }
+        Ok(TagNames(Arc::new(Mutex::new(names))))
+    }
+
+    /// For the disk: the names in the order of their bits.
+    pub fn to_json(&self) -> String {
+        // Strings can always be written.
+        serde_json::to_string(&self.names()[..]).unwrap_or_default()
+    }
+
     /// Bits of names that are in use.
     ///
     /// # Errors
@@ -109,6 +137,11 @@ mod tests {
         assert_eq!(tags.make("add", &names(&["c", "b"])), Ok(Tags(0b11)));
         assert_eq!(tags.of(Tags(0b101)), names(&["c"]));
         assert_eq!(tags.all(), names(&["c", "b"]));
+        let again = TagNames::from_json(&tags.to_json()).unwrap();
+        assert_eq!(again.find("tag", &names(&["b"])), Ok(Tags(0b10)));
+        for bad in ["", "{}", "[1]", r#"["a", "a"]"#, r#"["A"]"#, &format!("[{}1]", "null,".repeat(16))] {
+            assert!(TagNames::from_json(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

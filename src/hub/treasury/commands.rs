@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Treasury, shown};
 use crate::admission::{Account, Balance, Host, LedgerError, Limit, MAX_BALANCE, Overflow, PriorityId};
-use crate::base::{ClientRef, UnixTime};
+use crate::base::{ClientRef, Tags, UnixTime};
 use crate::hub::command::{
     self, AccountChange, AccountPage, Command, Defaults, DefaultsChange, Identity, Refusal, Reply,
 };
@@ -52,6 +52,17 @@ impl Treasury {
             other => return Some(other),
         }
         None
+    }
+
+    /// No account gives these tags any more.
+    pub fn remove_tags(&mut self, tags: Tags) {
+        let numbers: Vec<u32> = self.ledger.accounts().into_iter().map(|(number, _)| number).collect();
+        for number in numbers {
+            if let Some(account) = self.ledger.account_mut(number) {
+                account.tags.0 &= !tags.0;
+            }
+        }
+        self.unsaved.changed = true;
     }
 
     /// The accounts have been saved, or could not be: whoever waits is answered.

@@ -11,12 +11,12 @@ use super::accounts::{FactorsBody, capacity};
 use super::targets::{FilterBody, targets};
 use super::throttles::limits;
 use super::view::Done;
-use crate::base::{End, Tags};
+use crate::base::End;
 use crate::control::admin::Admin;
 use crate::control::admin::extract::{Body, Named, given, within};
 use crate::control::admin::problem::Problem;
 use crate::hub::command::{AccountChange, Command, Targets};
-use crate::link::{Action, Filter};
+use crate::link::Action;
 
 /// Longest pause, milliseconds: a client that says nothing for 20 minutes is ended anyway.
 const MOST_PAUSE: u64 = 20 * 60 * 1_000;
@@ -201,10 +201,9 @@ pub(super) async fn tags(State(admin): State<Admin>) -> Json<TagsView> {
 )]
 pub(super) async fn remove_tag(State(admin): State<Admin>, Named(tag): Named) -> Result<Json<Done>, Problem> {
     let tags = admin.tags.find("tag", std::slice::from_ref(&tag))?;
-    let who = Targets::Matching(Filter { tags, ..Filter::default() });
-    let done = act(&admin, who, Action::Tag { add: Tags::default(), remove: tags }).await?;
+    let clients = admin.ask(|reply| Command::RemoveTags { tags, reply }).await?;
     admin.tags.remove(&tag);
-    Ok(done)
+    Ok(Json(Done { clients }))
 }
 
 async fn act(admin: &Admin, who: Targets, action: Action) -> Result<Json<Done>, Problem> {
