@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::rates::Demand;
 use crate::base::Instant;
 
 /// What may be sent at once after a pause: so much time's worth of the rate.
@@ -22,14 +23,16 @@ pub struct Bucket {
     paid: Instant,
     /// What is left of the division by `rate` at `paid`, in billionths of a byte.
     rest: u64,
+    /// Bytes reserved since [`Bucket::take_demand`].
+    passed: u64,
 }
 
-const _: () = assert!(size_of::<Bucket>() <= 24);
+const _: () = assert!(size_of::<Bucket>() <= 32);
 
 impl Bucket {
     /// A full bucket of so many bytes per second; 0 counts as 1.
     pub fn new(rate: u64, now: Instant) -> Bucket {
-        Bucket { rate: rate.max(1), paid: Instant(now.0.saturating_sub(nanos(DEPTH))), rest: 0 }
+        Bucket { rate: rate.max(1), paid: Instant(now.0.saturating_sub(nanos(DEPTH))), rest: 0, passed: 0 }
     }
 
     /// Bytes per second.
@@ -44,6 +47,7 @@ impl Bucket {
             (self.paid, self.rest) = (Instant(oldest), 0);
         }
         let start = self.paid.max(now);
+        self.passed = self.passed.saturating_add(bytes as u64);
         let cost = bytes as u128 * NANOS + u128::from(self.rest);
         let rate = u128::from(self.rate);
         self.paid.0 = self.paid.0.saturating_add(u64::try_from(cost / rate).unwrap_or(u64::MAX));
@@ -55,6 +59,11 @@ impl Bucket {
     /// When something may go; an instant that is over for at once.
     pub fn ready_at(&self) -> Instant {
         self.paid
+    }
+
+    /// What is asked of it, for `rates`.
+    pub fn take_demand(&mut self, now: Instant) -> Demand {
+        Demand { passed: std::mem::take(&mut self.passed), line: self.paid.since(now) }
     }
 
     /// Another rate from now on. What is owed stays owed, in bytes; what has been saved up is not more than before.

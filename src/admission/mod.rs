@@ -7,7 +7,7 @@
 //!   at accept        bans, per_address, probes, slots        on the shard
 //!   a request        cost, flow, throttle (bucket)           on the shard
 //!   free clients     free_house (heap, worth), protect (top) on the shard
-//!   parts of it all  share                                   on the hub
+//!   parts of it all  share, rates                            on the hub
 //!   priority clients capacity, house (heap, worth)           on the hub
 //!   who has paid     ledger, balance                         on the hub
 //!   who is known     identity (networks), json               on both
@@ -31,6 +31,7 @@ mod networks;
 mod per_address;
 mod probes;
 mod protect;
+mod rates;
 mod share;
 mod slots;
 mod throttle;
@@ -52,6 +53,7 @@ pub use networks::Networks;
 pub use per_address::Admission;
 pub use probes::{ProbeLimits, Probes, TooOften};
 pub use protect::Protected;
+pub use rates::{Demand, parts};
 pub use share::{Grant, Report, Shares};
 pub use slots::{NoSlot, Slots};
 pub use throttle::{Limit, Scope, Shared, Throttle};

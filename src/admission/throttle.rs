@@ -1,6 +1,7 @@
 //! Throttles: the buckets of a client, of a class, of a service, and of all.
 
 use super::Bucket;
+use super::rates::Demand;
 use crate::base::{Class, Instant, ServiceId};
 
 /// A change of a limit.
@@ -87,6 +88,18 @@ impl Shared {
         self.any = !self.all.is_none()
             || !self.services.is_empty()
             || self.classes.iter().any(|throttle| !throttle.is_none());
+    }
+
+    /// What is asked of each, down and up, for `rates`.
+    pub fn take_demands(&mut self, now: Instant) -> Vec<(Scope, [Demand; 2])> {
+        let classes = Class::ALL.into_iter().map(Scope::Class).zip(&mut self.classes);
+        let services = self.services.iter_mut().map(|(id, throttle)| (Scope::Service(*id), throttle));
+        let all = std::iter::once((Scope::All, &mut self.all)).chain(classes).chain(services);
+        let demand = |bucket: &mut Option<Bucket>| {
+            bucket.as_mut().map(|bucket| bucket.take_demand(now)).unwrap_or_default()
+        };
+        let limited = all.filter(|(_, throttle)| !throttle.is_none());
+        limited.map(|(scope, throttle)| (scope, [demand(&mut throttle.down), demand(&mut throttle.up)])).collect()
     }
 
     /// True exactly when one of them limits something.

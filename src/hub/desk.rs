@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod services;
+mod throttles;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::command::{AccountChange, Command, Page, Refusal, Reply, Service, SharedThrottle, Targets};
+use super::command::{AccountChange, Command, Page, Refusal, Reply, Service, Targets};
 use super::treasury::Treasury;
-use crate::admission::{Ban, BanError, Bans, Limit, Scope};
+use crate::admission::{Ban, BanError, Bans};
 use crate::base::{ClientId, ClientRef, End, Instant, ShardId, Tags, UnixTime};
 use crate::link::{Action, Ask, AskId, ClientInfo, Filter, ShardReport, ToShard, Told, Who};
 
@@ -52,7 +53,7 @@ pub struct Desk {
     services: Vec<services::Standing>,
     /// The relay's name (BIP14).
     user_agent: String,
-    throttles: Vec<SharedThrottle>,
+    throttles: Vec<throttles::Standing>,
     bans: Bans,
     /// True exactly when the bans have changed since they were last taken to be saved.
     unsaved: bool,
@@ -117,7 +118,7 @@ impl Desk {
             }
             Command::Unban { network, reply } => answer(reply, self.unban(network)),
             Command::Bans(reply) => answer(reply, Ok(self.bans.list().into_iter().cloned().collect())),
-            Command::Throttles(reply) => answer(reply, Ok(self.throttles.clone())),
+            Command::Throttles(reply) => answer(reply, Ok(self.throttles())),
             Command::SetClients { who, change, reply } => self.set_clients(now, who, &change, reply),
             Command::Services(reply) => answer(reply, Ok(self.services(reports))),
             Command::ChangeService { service, change, reply } => {
@@ -241,32 +242,6 @@ impl Desk {
     }
 
     /// Each shard keeps its share of a throttle that clients share: an even one.
-    fn throttle(&mut self, now: Instant, scope: Scope, down: Limit, up: Limit, reply: Reply<u64>) {
-        let rate = |limit, before: Option<u64>| match limit {
-            Limit::Keep => before,
-            Limit::Unlimited => None,
-            Limit::Bytes(rate) => Some(rate),
-        };
-        let before = self.throttles.iter().find(|throttle| throttle.scope == scope).copied();
-        let before = before.unwrap_or(SharedThrottle { scope, down: None, up: None });
-        let after = SharedThrottle { scope, down: rate(down, before.down), up: rate(up, before.up) };
-        self.throttles.retain(|throttle| throttle.scope != scope);
-        if after.down.is_some() || after.up.is_some() {
-            self.throttles.push(after);
-        }
-        let shards = u64::from(self.shards);
-        let asks = (0..self.shards).map(|shard| {
-            let share = |limit| match limit {
-                Limit::Bytes(rate) => {
-                    Limit::Bytes((rate / shards + u64::from(u64::from(shard) < rate % shards)).max(1))
-                }
-                other => other,
-            };
-            (ShardId(shard), Ask::Throttle { scope, down: share(down), up: share(up) })
-        });
-        self.ask_all(now, asks.collect(), 0, reply);
-    }
-
     fn ask_all(&mut self, now: Instant, asks: Vec<(ShardId, Ask)>, asked: usize, reply: Reply<u64>) {
         if self.is_busy() {
             return answer(reply, Err(Refusal::Busy));

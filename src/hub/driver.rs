@@ -10,10 +10,11 @@
 //! `SENDS` sends towards a node close the link; at most `LINK_PER_TURN` entries of a shard are taken per turn.
 
 mod conn;
+mod keep;
+mod tasks;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _};
-use std::net::SocketAddr;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,11 +24,11 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_uring::net::TcpStream;
 
 use self::conn::Conn;
+use self::tasks::{breathe, connect, watch_bell};
 use super::command::{Capacities, Command, Info, Refusal, Reply, Service, TagNames};
 use super::desk::{Desk, NOT_BUILT};
 use super::outbox::Outbox;
@@ -35,7 +36,7 @@ use super::state::StateFolder;
 use super::treasury::{Happened, Treasury, TreasuryConfig};
 use super::{Hub, HubEvent, Input, LinkId, NodeAddr, Output};
 use crate::admission::{Bans, Ledger};
-use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN, NODE_CONNECT_TIMEOUT, NODE_V2_TIMEOUT};
+use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN};
 use crate::base::{End, Instant, ShardId, UnixTime};
 use crate::link::{Doorbell, HubEnd, ServiceReport, ShardReport, ToHub, ToShard};
 use crate::transport::tls;
@@ -53,10 +54,6 @@ pub const ACCOUNTS: &str = "accounts.json";
 pub const HOSTS: &str = "hosts.json";
 /// The file of the names of tags.
 pub const TAGS: &str = "tags.json";
-/// Accounts that were used are saved so often, in seconds; what an operator changes is at once.
-const SAVE_USED: u32 = 10;
-/// And hosts.
-const SAVE_HOSTS: u32 = 60;
 /// Commands of the operator that wait for the loop.
 const COMMANDS: usize = 64;
 /// Sends towards one node that wait for the socket; when it is full the link is closed.
@@ -65,9 +62,6 @@ const SENDS: usize = 16_384;
 const EVENTS_PER_TURN: usize = 32;
 /// While a shard's queue is full the hub looks again after this.
 const OUTBOX_PAUSE: Duration = Duration::from_millis(5);
-/// Busy turns after which the thread parks once, see `breathe`. A turn takes some 100 us, so a request to a node
-/// is late by about a millisecond at most.
-const BUSY_TURNS: u32 = 8;
 
 /// What hears of the hub: metrics and logs. Called on the hub's thread; must not block.
 pub trait Observer {
@@ -398,6 +392,7 @@ impl Driver<'_> {
                     Some(ToHub::Report(report)) => {
                         self.observer.report(shard, &report);
                         self.treasury.report(shard, report.house);
+                        self.desk.report(shard, &report);
                         if let Some(last) = self.reports.get_mut(index) {
                             *last = *report;
                         }
@@ -578,133 +573,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Saves what the operator has decided since the last time.
-    fn save(&mut self) {
-        let Some(bans) = self.desk.unsaved_bans() else { return };
-        if let Err(error) = self.state.save(BANS, &bans.to_json()) {
-            tracing::error!("{BANS} in {} is not saved: {error}", self.state.0.display());
-        }
-    }
-
-    /// Tells whoever watches.
-    fn tell_happened(&mut self) {
-        let Some(first) = self.treasury.next_happened() else { return };
-        self.observer.capacities(&self.treasury.capacities());
-        self.observer.happened(first);
-        while let Some(next) = self.treasury.next_happened() {
-            self.observer.happened(next);
-        }
-    }
-
-    /// Saves the accounts, and answers whoever waits for that.
-    fn save_accounts(&mut self) {
-        self.treasury.accounts_saved();
-        // First what the other one's bits are called.
-        let tags = self.state.save(TAGS, &self.tags.to_json());
-        let result = tags.and_then(|()| self.state.save(ACCOUNTS, &self.treasury.ledger().accounts_json()));
-        let result = result.map_err(|error| format!("in {}: {error}", self.state.0.display()));
-        if let Err(error) = &result {
-            tracing::error!("accounts are not saved: {error}");
-        }
-        self.treasury.saved(&result);
-    }
-
-    /// From time to time, what was used since the last time.
-    fn save_used(&mut self) {
-        let unsaved = self.treasury.unsaved();
-        if unsaved.used && self.seconds.is_multiple_of(SAVE_USED) {
-            self.save_accounts();
-        }
-        if unsaved.hosts && self.seconds.is_multiple_of(SAVE_HOSTS) {
-            self.save_hosts();
-        }
-    }
-
-    /// Hosts are many: another thread writes a copy, one at a time.
-    fn save_hosts(&mut self) {
-        if self.writer.as_ref().is_some_and(|writer| !writer.is_finished()) || !self.treasury.unsaved().hosts
-        {
-            return;
-        }
-        let (ledger, state) = (self.treasury.ledger().clone(), self.state.clone());
-        let write = move || {
-            if let Err(error) = state.save(HOSTS, &ledger.hosts_json()) {
-                tracing::error!("{HOSTS} in {} is not saved: {error}", state.0.display());
-            }
-        };
-        self.treasury.hosts_saved();
-        match std::thread::Builder::new().name("hosts".into()).spawn(write) {
-            Ok(writer) => self.writer = Some(writer),
-            Err(error) => tracing::error!("{HOSTS} is not saved, no thread: {error}"),
-        }
-    }
-
     fn dropped(&self) -> u64 {
         self.shards.iter().map(|(_, outbox)| outbox.dropped()).sum()
     }
-}
-
-/// Lets the tasks of the links run between two busy turns, and every `BUSY_TURNS` the kernel as well. tokio-uring submits
-/// what its tasks have queued only when the thread parks, and a task that yields and is ready again keeps it from parking:
-/// under a steady stream of entries from the shards nothing would be read from or written to a node. A sleep is the one way
-/// to a real park; it costs one to two milliseconds, in which the shards' queues hold what comes.
-async fn breathe(busy: u32) {
-    match busy.is_multiple_of(BUSY_TURNS) {
-        true => tokio::time::sleep(Duration::from_millis(1)).await,
-        false => tokio::task::yield_now().await,
-    }
-}
-
-/// Tells the loop when the doorbell rings.
-fn watch_bell(bell: &Doorbell, events: mpsc::Sender<Event>) -> io::Result<()> {
-    let Some(file) = bell.reader()? else { return Ok(()) };
-    // Its successor is unsafe because a descriptor might be closed while registered; this File owns its own.
-    #[allow(deprecated)]
-    let file = AsyncFd::new(file)?;
-    tokio_uring::spawn(async move {
-        while let Ok(mut guard) = file.readable().await {
-            let _ = guard.try_io(|file| file.get_ref().read(&mut [0; 8]));
-            // A full queue wakes the loop as well.
-            if let Err(mpsc::error::TrySendError::Closed(_)) = events.try_send(Event::Bell) {
-                return;
-            }
-        }
-    });
-    Ok(())
-}
-
-async fn connect(link: LinkId, node: NodeAddr, v2: bool, events: mpsc::Sender<Event>) {
-    let event = match tokio::time::timeout(NODE_CONNECT_TIMEOUT, connect_any(&node)).await {
-        Ok(Ok(stream)) => Event::Connected(link, v2, stream),
-        Ok(Err(error)) => Event::ConnectFailed(link, error.to_string()),
-        Err(_) => {
-            Event::ConnectFailed(link, format!("no answer within {} s", NODE_CONNECT_TIMEOUT.as_secs()))
-        }
-    };
-    let opens = v2 && matches!(event, Event::Connected(..));
-    let _ = events.send(event).await;
-    if opens {
-        tokio::time::sleep(NODE_V2_TIMEOUT).await;
-        let _ = events.send(Event::OpenBy(link)).await;
-    }
-}
-
-/// Tries every address the name has.
-async fn connect_any(node: &NodeAddr) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = match node.host_port().parse() {
-        Ok(address) => vec![address],
-        Err(_) => tokio::net::lookup_host(node.host_port()).await?.collect(),
-    };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                // Small questions must not wait for the answer to the one before.
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

@@ -166,6 +166,8 @@ pub struct ClientInfo {
     pub ready: bool,
     /// True exactly while it is not read, by a pause, a throttle or its flow control.
     pub paused: bool,
+    /// True exactly while it is paused by an operator, or because more clients recharge than the relay can serve.
+    pub frozen: bool,
     /// True exactly when something of ours is on its way to it.
     pub sending: bool,
     /// Bytes from it, as they came.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::admin::{Ask, AskId, Told};
 use super::house::{Came, Changed, Gone, HouseOrder, HouseReport, HouseRules, Rank, Used};
-use crate::admission::{Bans, PrioritySet};
+use crate::admission::{Bans, Demand, PrioritySet, Scope};
 use crate::base::{ClientId, ServiceId, UnixTime};
 use crate::feed::{BlockNews, ChainView, TxNews};
 use crate::io::{FileRef, KernelCounters};
@@ -231,6 +231,8 @@ pub struct ShardReport {
     pub services: Vec<ServiceReport>,
     /// Capacities.
     pub house: HouseReport,
+    /// What was asked of the throttles that clients share, down and up.
+    pub throttles: Vec<(Scope, [Demand; 2])>,
 }
 
 /// The slots of a service on a shard.

@@ -195,6 +195,7 @@ impl Core {
             silent: since(client.heard),
             ready: client.is(Flags::READY),
             paused: client.is(Flags::HELD),
+            frozen: client.is(Flags::PAUSED),
             sending: client.is(Flags::SENDING),
             bytes_in: account.bytes_in,
             bytes_out: account.bytes_out,

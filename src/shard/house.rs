@@ -374,7 +374,10 @@ impl Core {
             let Some(client) = self.clients.get_mut(id).filter(|c| c.account.class == Class::Free) else {
                 continue;
             };
-            left = left.saturating_sub(u64::from(client.account.flow.capacity()));
+            let capacity = u64::from(client.account.flow.capacity());
+            left = left.saturating_sub(capacity);
+            // It was counted in the round that will be told next.
+            self.house.recharging.last = self.house.recharging.last.saturating_sub(capacity);
             self.freeze(id);
         }
     }

@@ -179,6 +179,7 @@ impl Core {
             buffer_bytes: self.pool.out() as u64,
             services: self.door.report(),
             house: self.house.report(self.counters.frozen),
+            throttles: self.shared.take_demands(self.now),
         })
     }
 }

@@ -345,6 +345,7 @@ fn client(id: ClientRef) -> ClientInfo {
         silent: Duration::from_millis(250),
         ready: true,
         paused: false,
+        frozen: false,
         sending: false,
         bytes_in: 1_000,
         bytes_out: 2_000_000,

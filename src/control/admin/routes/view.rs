@@ -135,6 +135,8 @@ pub(super) struct ClientView {
     ready: bool,
     /// Whether it is not read now.
     paused: bool,
+    /// Paused by an operator, or because more clients recharge than the relay can serve.
+    frozen: bool,
     /// Whether something is on its way to it.
     sending: bool,
     bytes_in: u64,
@@ -202,6 +204,7 @@ impl ClientView {
             silent: info.silent.as_secs_f64(),
             ready: info.ready,
             paused: info.paused,
+            frozen: info.frozen,
             sending: info.sending,
             bytes_in: info.bytes_in,
             bytes_out: info.bytes_out,
