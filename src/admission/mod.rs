@@ -10,6 +10,7 @@
 //!   parts of it all  share                                   on the hub
 //!   who is in        capacity, house (heap, worth)           on the hub
 //!   who has paid     ledger, balance                         on the hub
+//!   whose turn       fair                                    on the hub
 //!   who is known     identity (networks), json               on both
 //! ```
 
@@ -21,6 +22,7 @@ mod bucket;
 mod capacity;
 mod cost;
 mod evict;
+mod fair;
 mod flow;
 mod heap;
 mod house;
@@ -42,6 +44,7 @@ pub use bucket::Bucket;
 pub use capacity::{CapacityLimits, Change, NOTICE, Outcome, TotalCapacity};
 pub use cost::{CostError, Costs, Group, Kind, Price};
 pub use evict::Evict;
+pub use fair::Fair;
 pub use flow::{Admit, BUFFER_MS, Flow};
 pub use house::{CONNECTED_BIAS, House, HouseFull, Newcomer, Seat, Sitter};
 pub use identity::{Host, Keying, Keys, PriorityId, PrioritySet};

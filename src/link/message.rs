@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::admin::{Ask, AskId, Told};
-use crate::admission::Bans;
+use crate::admission::{Bans, Host};
 use crate::base::{ClientId, ServiceId, UnixTime};
 use crate::feed::{BlockNews, ChainView, TxNews};
 use crate::io::{FileRef, KernelCounters};
@@ -145,6 +145,8 @@ pub enum ToHub {
     TxAnnounced {
         /// Who.
         client: ClientId,
+        /// Whose client it is.
+        host: Host,
         /// What, in the form announced.
         inv: Inv,
     },
@@ -152,6 +154,8 @@ pub enum ToHub {
     Tx {
         /// Who.
         client: ClientId,
+        /// Whose client it is.
+        host: Host,
         /// Hash without witness.
         txid: Hash,
         /// Hash with witness.
