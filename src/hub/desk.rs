@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod live;
 mod services;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use live::NewcomerRules;
 
 use super::command::{AccountChange, Command, Page, Refusal, Reply, Service, SharedThrottle, Targets};
 use crate::admission::{Ban, BanError, Bans, Limit, Scope};
@@ -39,6 +42,7 @@ struct Waiting {
 #[derive(Debug)]
 enum What {
     Page { filter: Filter, limit: u32, shard: u16, page: Page, reply: Reply<Page> },
+    Adding(live::Adding),
     Sum { left: u16, clients: u64, unknown: Vec<ClientRef>, asked: usize, reply: Reply<u64> },
 }
 
@@ -49,6 +53,7 @@ pub struct Desk {
     next: u32,
     waiting: BTreeMap<AskId, Waiting>,
     services: Vec<services::Standing>,
+    live: live::Live,
     /// The relay's name (BIP14).
     user_agent: String,
     throttles: Vec<SharedThrottle>,
@@ -67,6 +72,7 @@ impl Desk {
             next: 0,
             waiting: BTreeMap::new(),
             services: services.into_iter().enumerate().map(standing).collect(),
+            live: live::Live::default(),
             user_agent,
             throttles: Vec::new(),
             bans,
@@ -316,6 +322,7 @@ impl Desk {
                     None
                 }
             }
+            (What::Adding(adding), told) => self.added(id, adding, told).map(What::Adding),
             (what, _) => Some(what),
         };
         if let Some(what) = what {
@@ -359,6 +366,7 @@ impl Desk {
         for waiting in late.iter().filter_map(|id| self.waiting.remove(id)).collect::<Vec<_>>() {
             match waiting.what {
                 What::Page { reply, .. } => answer(reply, Err(Refusal::Late)),
+                What::Adding(adding) => self.give_up(adding, Refusal::Late),
                 What::Sum { reply, .. } => answer(reply, Err(Refusal::Late)),
             }
         }

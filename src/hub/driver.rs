@@ -10,10 +10,12 @@
 //! `SENDS` sends towards a node close the link; at most `LINK_PER_TURN` entries of a shard are taken per turn.
 
 mod conn;
+mod connect;
+mod live;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
-use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,13 +29,15 @@ use tokio::sync::mpsc;
 use tokio_uring::net::TcpStream;
 
 use self::conn::Conn;
+use self::connect::connect;
+pub use self::live::Live;
 use super::command::{Command, Info, Refusal, Reply, Service};
-use super::desk::{Desk, NOT_BUILT};
+use super::desk::{Desk, NOT_BUILT, NewcomerRules};
 use super::outbox::Outbox;
 use super::state::StateFolder;
 use super::{Hub, HubEvent, Input, LinkId, NodeAddr, Output};
 use crate::admission::Bans;
-use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN, NODE_CONNECT_TIMEOUT, NODE_V2_TIMEOUT};
+use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN};
 use crate::base::{End, Instant, ShardId, UnixTime};
 use crate::link::{Doorbell, HubEnd, ServiceReport, ShardReport, ToHub, ToShard};
 use crate::transport::tls;
@@ -127,6 +131,12 @@ pub struct Surroundings<'o> {
     pub bans: Bans,
     /// Where they are kept.
     pub state: StateFolder,
+    /// What keeps the ports of the services, in their order.
+    pub reserved: Vec<Vec<OwnedFd>>,
+    /// What clients get of services that are added.
+    pub newcomers: NewcomerRules,
+    /// What needs the host.
+    pub live: Box<dyn Live>,
     /// Started inside the hub's runtime, with the way for commands: the admin interface. It must not block.
     pub serve: Box<dyn FnOnce(mpsc::Sender<Command>)>,
 }
@@ -143,16 +153,20 @@ pub fn run<E: From<io::Error>>(
     let clock = Clock(std::time::Instant::now());
     let hub = make(clock.now(), unix_time())?;
     let rng = StdRng::try_from_os_rng().map_err(io::Error::other)?;
-    let Surroundings { links, bell, handle, observer, info, services, bans, state, serve } = around;
+    let Surroundings { links, bell, handle, observer, info, services, bans, state, serve, .. } = around;
+    let (reserved, newcomers, live) = (around.reserved, around.newcomers, around.live);
     let result = tokio_uring::builder().start(async move {
         let (events, inbox) = mpsc::channel(EVENTS);
         watch_bell(&bell, events.clone())?;
         serve(take_commands(events.clone()));
         let shards: Vec<_> = links.into_iter().map(|link| (link, Outbox::new())).collect();
         let count = u16::try_from(shards.len()).unwrap_or(u16::MAX);
+        let mut desk = Desk::new(count, info.user_agent.clone(), services, bans);
+        desk.set_live(newcomers, reserved);
         let mut driver = Driver {
             hub,
-            desk: Desk::new(count, info.user_agent.clone(), services, bans),
+            desk,
+            live,
             state,
             reports: vec![ShardReport::default(); shards.len()],
             info: Info { started: unix_time(), shards: u32::from(count), ..info },
@@ -219,6 +233,7 @@ enum Event {
 struct Driver<'o> {
     hub: Hub,
     desk: Desk,
+    live: Box<dyn Live>,
     /// The last of each shard.
     reports: Vec<ShardReport>,
     info: Info,
@@ -411,9 +426,9 @@ impl Driver<'_> {
             Command::RemoveAccount { reply, .. } => not_built(reply),
             Command::Balance { reply, .. } => not_built(reply),
             Command::AddBalance { reply, .. } => not_built(reply),
-            Command::AddService { reply, .. } => not_built(reply),
-            Command::Reload(reply) => not_built(reply),
-            Command::ReloadCertificates(reply) => not_built(reply),
+            Command::AddService { service, reply } => self.add_service(service, reply),
+            Command::Reload(reply) => self.live.reload(reply),
+            Command::ReloadCertificates(reply) => self.live.reload_certificates(reply),
             // The desk's.
             _ => {}
         }
@@ -550,40 +565,4 @@ fn watch_bell(bell: &Doorbell, events: mpsc::Sender<Event>) -> io::Result<()> {
         }
     });
     Ok(())
-}
-
-async fn connect(link: LinkId, node: NodeAddr, v2: bool, events: mpsc::Sender<Event>) {
-    let event = match tokio::time::timeout(NODE_CONNECT_TIMEOUT, connect_any(&node)).await {
-        Ok(Ok(stream)) => Event::Connected(link, v2, stream),
-        Ok(Err(error)) => Event::ConnectFailed(link, error.to_string()),
-        Err(_) => {
-            Event::ConnectFailed(link, format!("no answer within {} s", NODE_CONNECT_TIMEOUT.as_secs()))
-        }
-    };
-    let opens = v2 && matches!(event, Event::Connected(..));
-    let _ = events.send(event).await;
-    if opens {
-        tokio::time::sleep(NODE_V2_TIMEOUT).await;
-        let _ = events.send(Event::OpenBy(link)).await;
-    }
-}
-
-/// Tries every address the name has.
-async fn connect_any(node: &NodeAddr) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = match node.host_port().parse() {
-        Ok(address) => vec![address],
-        Err(_) => tokio::net::lookup_host(node.host_port()).await?.collect(),
-    };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                // Small questions must not wait for the answer to the one before.
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

@@ -9,7 +9,7 @@ mod doorbell;
 mod message;
 mod pair;
 
-pub use admin::{Action, Ask, AskId, ClientInfo, Filter, Rules, Told, Who};
+pub use admin::{Action, Ask, AskId, ClientInfo, Filter, NewService, Rules, Told, Who};
 pub use doorbell::Doorbell;
 pub use message::{Answer, AskTx, Extent, Policy, ServiceReport, ShardReport, ToHub, ToShard, Want, WantId};
 pub use pair::{HubEnd, ShardEnd, pair};

@@ -33,6 +33,7 @@ mod flow;
 mod getdata;
 mod holds;
 mod hub_link;
+mod listen;
 mod pool;
 mod secure;
 mod shake;

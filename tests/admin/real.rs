@@ -16,7 +16,7 @@ use crate::support::stub_node::StubServer;
 use crate::support::wait::{self, PATIENCE};
 use crate::watch::Watcher;
 
-fn start(node: &StubServer, extra: &[&str]) -> Relay {
+pub fn start(node: &StubServer, extra: &[&str]) -> Relay {
     let arguments = [&["--shards", "2", "--max-clients", "1000"], extra].concat();
     let mut relay = Relay::prepare([node.address()], &arguments);
     relay.spawn();
@@ -25,30 +25,30 @@ fn start(node: &StubServer, extra: &[&str]) -> Relay {
 }
 
 /// A relay's admin interface.
-struct Door(PathBuf);
+pub struct Door(PathBuf);
 
 impl Door {
-    fn of(relay: &Relay) -> Door {
+    pub fn of(relay: &Relay) -> Door {
         Door(relay.data_dir().join("regtest/admin.sock"))
     }
 
-    fn ask(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
+    pub fn ask(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
         exchange(unix(&self.0), &request(method, path, body, ""))
     }
 
     #[track_caller]
-    fn expect(&self, status: u16, method: &str, path: &str, body: Option<&str>) -> Value {
+    pub fn expect(&self, status: u16, method: &str, path: &str, body: Option<&str>) -> Value {
         let answer = self.ask(method, &format!("/api/v1{path}"), body);
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
         if answer.body.is_empty() { Value::Null } else { answer.json() }
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub fn get(&self, path: &str) -> Value {
         self.expect(200, "GET", path, None)
     }
 
     /// Every client, read a page of one at a time.
-    fn clients(&self, filter: &str) -> Vec<Value> {
+    pub fn clients(&self, filter: &str) -> Vec<Value> {
         let (mut all, mut after) = (Vec::new(), String::new());
         loop {
             let page = self.get(&format!("/clients?limit=1{after}{filter}"));
@@ -81,7 +81,7 @@ impl Door {
 
 /// A client that is ready, from this address of the loopback network.
 #[track_caller]
-fn client(relay: &Relay, source: [u8; 4]) -> Client {
+pub fn client(relay: &Relay, source: [u8; 4]) -> Client {
     let mut client = Client::open(relay.listen(), Some(IpAddr::from(source))).unwrap();
     client.handshake(&Options::default()).unwrap();
     client.ping();
@@ -89,7 +89,7 @@ fn client(relay: &Relay, source: [u8; 4]) -> Client {
 }
 
 /// True exactly when the relay shakes hands with who comes from there.
-fn is_let_in(relay: &Relay, source: [u8; 4]) -> bool {
+pub fn is_let_in(relay: &Relay, source: [u8; 4]) -> bool {
     let opened = Client::open(relay.listen(), Some(IpAddr::from(source)));
     opened.is_ok_and(|mut client| client.handshake(&Options::default()).is_ok())
 }

@@ -13,6 +13,9 @@ use breakwater::base::limits::{DONES_PER_TURN, RECV_BUFFER};
 use breakwater::base::{ClientId, Conn, Instant, UnixTime};
 use breakwater::io::{BufferId, Done, FileRef, IoEnd, Kernel, KernelCounters, ListenerId, Op, Payload};
 
+/// A port that somebody else has.
+pub const TAKEN_PORT: u16 = 1;
+
 /// A connection as the other side sees it.
 #[derive(Debug, Default)]
 pub struct Peer {
@@ -44,6 +47,8 @@ pub struct State {
     pub now: Instant,
     pub peers: BTreeMap<u32, Peer>,
     pub listening: BTreeSet<u8>,
+    /// Listeners made at run time.
+    pub bound: BTreeSet<u8>,
     /// Of these, those told to accept nobody.
     pub held: BTreeSet<u8>,
     /// Reads of files wait until the test lets them go.
@@ -189,6 +194,18 @@ impl State {
             Op::Hold(listener) => {
                 assert!(self.listening.contains(&listener.0), "{listener:?} does not listen");
                 self.held.insert(listener.0);
+            }
+            Op::Bind { listener, at } => {
+                let taken = at.port() == TAKEN_PORT;
+                assert!(taken || self.bound.insert(listener.0), "{listener:?} is bound already");
+                let result = if taken { Err(98) } else { Ok(()) };
+                self.dones.push_back(Done::Bound { listener, result });
+            }
+            Op::Unbind(listener) => {
+                self.bound.remove(&listener.0);
+                self.listening.remove(&listener.0);
+                self.held.remove(&listener.0);
+                self.dones.push_back(Done::Unbound(listener));
             }
             Op::StopListening(listener) => {
                 assert!(self.listening.remove(&listener.0), "{listener:?} did not listen");

@@ -226,6 +226,14 @@ impl Net {
                 }
                 self.ports[port].held.insert(listener.0);
             }
+            Op::Bind { listener, .. } => {
+                self.complete(port, Pending::Done(Done::Bound { listener, result: Ok(()) }));
+            }
+            Op::Unbind(listener) => {
+                self.ports[port].listening.remove(&listener.0);
+                self.ports[port].held.remove(&listener.0);
+                self.complete(port, Pending::Done(Done::Unbound(listener)));
+            }
             Op::StopListening(listener) => {
                 self.note(format_args!("k{port} stop listening {}", listener.0));
                 // Who is in the queue is taken before the socket closes, held or not.
