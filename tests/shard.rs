@@ -16,6 +16,8 @@ mod door;
 mod end;
 #[path = "shard/filters.rs"]
 mod filters;
+#[path = "shard/listen.rs"]
+mod listen;
 #[path = "shard/rig.rs"]
 mod rig;
 #[path = "shard/script.rs"]

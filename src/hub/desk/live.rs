@@ -205,3 +205,98 @@ impl Desk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::admission::Bans;
+    use crate::link::ToShard;
+
+    fn service(name: &str, listen: &[&str]) -> Service {
+        let listen = listen.iter().map(|at| at.parse().unwrap()).collect();
+        let (user_agent, bits) = (None, None);
+        Service { name: name.to_string(), listen, tls: false, bits, user_agent, sessions: 10, probes: 9 }
+    }
+
+    /// What the two shards are asked, bans apart.
+    fn asked(desk: &mut Desk) -> Vec<(u16, AskId, Ask)> {
+        let outputs = std::iter::from_fn(|| desk.next_output());
+        let asks = outputs.filter_map(|(shard, entry)| match entry {
+            ToShard::Ask(id, ask) => Some((shard.0, id, (*ask).clone())),
+            _ => None,
+        });
+        asks.collect()
+    }
+
+    fn add(desk: &mut Desk, name: &str) -> oneshot::Receiver<Result<ServiceId, Refusal>> {
+        let (reply, answer) = oneshot::channel();
+        desk.add_service(Instant(0), service(name, &["127.0.0.1:9000"]), Vec::new(), reply);
+        answer
+    }
+
+    #[test]
+    fn all_shards_open_it_or_none_keeps_it() {
+        let mut desk =
+            Desk::new(2, "/relay/".into(), vec![service("default", &["127.0.0.1:8333"])], Bans::default());
+        let mut answer = add(&mut desk, "extra");
+        let asks = asked(&mut desk);
+        assert!(
+            matches!(&asks[..], [(0, _, Ask::Add(new)), (1, _, Ask::Add(_))] if new.sessions == 5 && new.probes == 5)
+        );
+        let id = asks[0].1;
+        desk.told(ShardId(0), id, Told::Bound(Ok(())));
+        assert!(asked(&mut desk).is_empty(), "one has not answered");
+        desk.told(ShardId(1), id, Told::Bound(Err(("127.0.0.1:9000".parse().unwrap(), 98))));
+        let asks = asked(&mut desk);
+        assert!(matches!(asks[..], [(0, _, Ask::Remove(ServiceId(1))), (1, _, Ask::Remove(ServiceId(1)))]));
+        let refused = answer.try_recv().unwrap().unwrap_err().to_string();
+        assert!(
+            refused.starts_with("listen: 127.0.0.1:9000, expected an address that can be listened on"),
+            "{refused}"
+        );
+        assert_eq!(desk.services(&[]).len(), 1);
+
+        let mut answer = add(&mut desk, "extra");
+        let id = asked(&mut desk)[0].1;
+        (0..2).for_each(|shard| desk.told(ShardId(shard), id, Told::Bound(Ok(()))));
+        assert!(matches!(asked(&mut desk)[..], [(0, _, Ask::Open(_)), (1, _, Ask::Open(_))]));
+        assert!(desk.services(&[])[1].draining, "until all have opened it");
+        let done = || Told::Done { clients: 0, unknown: Vec::new() };
+        desk.told(ShardId(0), id, done());
+        assert!(answer.try_recv().is_err());
+        desk.told(ShardId(1), id, done());
+        assert_eq!(
+            answer.try_recv().unwrap(),
+            Ok(ServiceId(2)),
+            "the number of one that failed is not used again yet"
+        );
+        assert!(!desk.services(&[])[1].draining);
+        assert!(desk.check_new(&service("extra", &["127.0.0.1:9001"]), false).is_err());
+        assert!(desk.check_new(&service("other", &["127.0.0.1:9000"]), false).is_err());
+    }
+
+    #[test]
+    fn a_shard_that_does_not_answer_leaves_nothing_behind() {
+        let mut desk = Desk::new(1, "/relay/".into(), Vec::new(), Bans::default());
+        let mut answer = add(&mut desk, "extra");
+        asked(&mut desk);
+        desk.tick(Instant(0) + crate::hub::desk::ADMIN_TIMEOUT, 0);
+        assert_eq!(answer.try_recv().unwrap(), Err(Refusal::Late));
+        assert!(matches!(asked(&mut desk)[..], [(0, _, Ask::Remove(ServiceId(0)))]));
+    }
+
+    #[test]
+    fn numbers_are_used_again_when_there_are_no_others() {
+        let mut desk = Desk::new(1, "/relay/".into(), Vec::new(), Bans::default());
+        for round in 0..600_u32 {
+            let mut answer = add(&mut desk, "extra");
+            let id = asked(&mut desk)[0].1;
+            desk.told(ShardId(0), id, Told::Bound(Err(("127.0.0.1:9000".parse().unwrap(), 98))));
+            assert!(answer.try_recv().unwrap().is_err(), "round {round}");
+            asked(&mut desk);
+        }
+        assert_eq!(desk.services.len(), NUMBERS);
+    }
+}
