@@ -57,6 +57,15 @@ pub enum Op {
         /// From where.
         conn: Conn,
     },
+    /// As `Receive`, of at most so many bytes: at least 16 of them, rounded down to a multiple of 16.
+    ReceivePart {
+        /// Who hears of it.
+        client: ClientId,
+        /// From where.
+        conn: Conn,
+        /// Most bytes.
+        most: u16,
+    },
     /// Give a receive buffer back.
     Recycle(BufferId),
     /// Send all of the payload; short sends are the kernel's to complete.

@@ -30,6 +30,8 @@ pub struct Peer {
     /// The shard has closed it; true with a reset.
     pub closed: Option<bool>,
     receive: Option<ClientId>,
+    /// Of that, most bytes.
+    most: usize,
     send: Option<(ClientId, Payload)>,
 }
 
@@ -115,7 +117,7 @@ impl Script {
             }
             let Some(client) = peer.receive else { continue };
             if !peer.inbox.is_empty() {
-                let count = peer.inbox.len().min(piece);
+                let count = peer.inbox.len().min(piece).min(peer.most);
                 let bytes: Vec<u8> = peer.inbox.drain(..count).collect();
                 while state.buffers.contains_key(&state.next_buffer) {
                     state.next_buffer = state.next_buffer.wrapping_add(1);
@@ -210,10 +212,15 @@ impl State {
             Op::StopListening(listener) => {
                 assert!(self.listening.remove(&listener.0), "{listener:?} did not listen");
             }
+            Op::ReceivePart { client, conn, most } => {
+                self.take(Op::Receive { client, conn });
+                self.peers.get_mut(&conn.0).expect("a connection").most = usize::from(most);
+            }
             Op::Receive { client, conn } => {
                 let peer = self.peers.get_mut(&conn.0).expect("a connection that exists");
                 assert!(peer.closed.is_none(), "receive on a closed connection");
                 assert!(peer.receive.replace(client).is_none(), "two receives on one connection");
+                peer.most = usize::MAX;
             }
             Op::Recycle(buffer) => {
                 assert!(self.buffers.remove(&buffer.0).is_some(), "{buffer:?} was not out");
