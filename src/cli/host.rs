@@ -17,6 +17,9 @@ use crate::ring::{self, Ring, RingConfig};
 use crate::shard::{ListenerKind, Service, Shard, ShardConfig};
 use crate::transport::tls;
 
+/// What keeps ports, by service.
+type Reserved = Vec<Vec<OwnedFd>>;
+
 /// Shards that run and wait for the hub to open them.
 pub(super) struct Host {
     /// The hub's ends of the links, one per shard.
@@ -31,7 +34,7 @@ pub(super) struct Host {
     pub(super) services: Vec<command::Service>,
     threads: Vec<JoinHandle<()>>,
     /// Keeps the ports ours while no shard listens, by service.
-    reserved: Vec<Vec<OwnedFd>>,
+    reserved: Reserved,
 }
 
 impl Host {
@@ -43,7 +46,7 @@ impl Host {
         tls: Option<Arc<tls::Server>>,
     ) -> Result<Host, Failure> {
         let mut addresses = Vec::new();
-        let mut reserved: Vec<Vec<OwnedFd>> = config.every_service().iter().map(|_| Vec::new()).collect();
+        let mut reserved: Reserved = config.every_service().iter().map(|_| Vec::new()).collect();
         let mut listeners = Vec::new();
         for (at, listener) in config.every_listener() {
             let (address, socket) = ring::reserve(at).map_err(|e| Failure::Other(e.to_string()))?;
@@ -151,7 +154,7 @@ impl Host {
     }
 
     /// Splits off what the hub needs.
-    pub(super) fn split(self) -> (Vec<HubEnd>, Doorbell, Vec<JoinHandle<()>>, Vec<Vec<OwnedFd>>) {
+    pub(super) fn split(self) -> (Vec<HubEnd>, Doorbell, Vec<JoinHandle<()>>, Reserved) {
         (self.links, self.bell, self.threads, self.reserved)
     }
 }

@@ -112,12 +112,12 @@ fn nor_does_one_with_many_connections() {
 
 #[test]
 fn nor_one_with_the_addresses_of_a_network() {
-    attack(|n| (client(1 + n % 256), Host::V4(0x0b00_0000 | n % 256)));
+    attack(|n| (client(1 + n % 256), Host::V4(0x0b00_0000 | (n % 256))));
 }
 
 #[test]
 fn nor_one_with_five_networks() {
-    attack(|n| (client(1 + n), Host::V4(0x0b00_0000 | (n % 5) << 8 | n / 5)));
+    attack(|n| (client(1 + n), Host::V4(0x0b00_0000 | ((n % 5) << 8) | (n / 5))));
 }
 
 #[test]
