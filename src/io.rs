@@ -6,6 +6,7 @@
 //!
 //! Rules both kernels keep:
 //! - Every `Op` but `Recycle`, `Hold`, `StopListening` and `Close` is answered by exactly one `Done`; `Listen` by any number of them.
+//! - A listener's number is used for another one only after `Unbound`; accepts of the former are all reported before.
 //! - At most one `Receive` and one `Send` are outstanding per connection.
 //! - After `Close` the connection's outstanding operations still complete, with the client's old id; a `Sent`
 //!   gives its payload back even then. The kernel may reuse the connection's number at once.
@@ -40,12 +41,30 @@ pub enum Op {
     /// Leave the listening group: connections already queued are still accepted and reported, then the
     /// socket closes and the kernel sends newcomers to the other shards.
     StopListening(ListenerId),
+    /// Make a listener at run time, bound and accepting nobody before `Listen`. Its number is the next or one that is free again.
+    Bind {
+        /// Its number.
+        listener: ListenerId,
+        /// Its address.
+        at: SocketAddr,
+    },
+    /// Close a listener for good; who waits in its queue is reset. Its number and its port are free with `Unbound`.
+    Unbind(ListenerId),
     /// Report the next bytes of a connection, at most one buffer of them. Costs no buffer while it waits.
     Receive {
         /// Who hears of it.
         client: ClientId,
         /// From where.
         conn: Conn,
+    },
+    /// As `Receive`, of at most so many bytes: at least 16 of them, rounded down to a multiple of 16.
+    ReceivePart {
+        /// Who hears of it.
+        client: ClientId,
+        /// From where.
+        conn: Conn,
+        /// Most bytes.
+        most: u16,
     },
     /// Give a receive buffer back.
     Recycle(BufferId),
@@ -124,6 +143,15 @@ pub enum Done {
         /// Who it is, known before anything is answered.
         peer: SocketAddr,
     },
+    /// A listener is bound, or cannot be.
+    Bound {
+        /// Which.
+        listener: ListenerId,
+        /// The error number of bind(2).
+        result: Result<(), i32>,
+    },
+    /// A listener is gone.
+    Unbound(ListenerId),
     /// Accepting failed with this error number (EMFILE, ENFILE, ENOBUFS...). The kernel waits a while and
     /// goes on by itself; it never spins.
     AcceptFailed {

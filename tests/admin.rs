@@ -15,6 +15,8 @@ mod described;
 mod doors;
 #[path = "admin/http.rs"]
 mod http;
+#[path = "admin/live.rs"]
+mod live;
 #[path = "admin/real.rs"]
 mod real;
 #[path = "admin/refusals.rs"]

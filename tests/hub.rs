@@ -4,6 +4,8 @@
 
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "hub/fairness.rs"]
+mod fairness;
 #[path = "hub/filters.rs"]
 mod filters;
 #[path = "hub/transport.rs"]
@@ -27,7 +29,7 @@ use breakwater::stub::node::{Form, Options};
 use breakwater::wire::Services;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use world::{START, World, client};
+use world::{START, World, client, host};
 
 fn chain(seed: u64, blocks: u32) -> StubChain {
     let mut chain = StubChain::new(seed, START - 100_000);
@@ -298,6 +300,7 @@ fn trouble(seed: u64) {
                         (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
                     world.client_says(ToHub::Tx {
                         client: client(3),
+                        host: host(3),
                         txid,
                         wtxid,
                         tx: serialize(&tx).into(),

@@ -18,6 +18,8 @@ mod end;
 mod filters;
 #[path = "shard/house.rs"]
 mod house;
+#[path = "shard/listen.rs"]
+mod listen;
 #[path = "shard/overbooked.rs"]
 mod overbooked;
 #[path = "shard/rig.rs"]

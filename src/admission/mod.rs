@@ -10,6 +10,7 @@
 //!   parts of it all  share, rates                            on the hub
 //!   priority clients capacity, house (heap, worth)           on the hub
 //!   who has paid     ledger, balance                         on the hub
+//!   whose turn       fair                                    on the hub
 //!   who is known     identity (networks), json               on both
 //! ```
 
@@ -20,6 +21,7 @@ mod bans;
 mod bucket;
 mod capacity;
 mod cost;
+mod fair;
 mod flow;
 mod free_house;
 mod heap;
@@ -43,6 +45,7 @@ pub use bans::{Ban, BanError, Bans, MAX_BANS, MAX_REASON};
 pub use bucket::Bucket;
 pub use capacity::{CapacityLimits, Change, NOTICE, Outcome, TotalCapacity};
 pub use cost::{CostError, Costs, Group, Kind, Price};
+pub use fair::Fair;
 pub use flow::{Admit, BUFFER_MS, Flow};
 pub use free_house::FreeHouse;
 pub use house::{CONNECTED_BIAS, House, HouseFull, Newcomer, Seat, Sitter};

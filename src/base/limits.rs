@@ -222,6 +222,18 @@ pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A submitted transaction that nothing was heard of after this is given to another node, too: the first may have a link
 /// that is half dead. Long after a healthy node has announced it, and after more than one probe.
 pub const SUBMIT_ELSEWHERE: Duration = Duration::from_secs(VERDICT_TIMEOUT.as_secs() / 2);
+/// Transactions given to a node that it has not dealt with, per link: a node takes a few milliseconds for each, so that one more, of
+/// whoever has waited for none, is dealt with well within 100 ms; and enough to keep it busy while a pong is under way.
+pub const MAX_SUBMITTED_AT_ONCE: usize = 8;
+/// Their bytes; one may be larger.
+pub const MAX_SUBMITTED_AT_ONCE_BYTES: usize = 1_000_000;
+/// What a transaction costs the node, in cost units (microseconds of a core): to look it up and to check it...
+pub const SUBMIT_COST: u64 = 500;
+/// ...and for each of its bytes: some 150 bytes of an input carry a signature, which takes 50 to 150 us.
+pub const SUBMIT_COST_PER_BYTE: u64 = 1;
+/// A refused transaction costs its sender so many times as much: nobody has paid a fee for the node's work. An honest wallet's
+/// occasional conflict is forgiven within seconds (`admission::Fair`), a sixteenth of a share is all that invention gets.
+pub const REFUSED_COST_FACTOR: u64 = 16;
 /// Verdicts on clients' transactions that are remembered, so that none is submitted again at once.
 pub const MAX_RECENT_VERDICTS: usize = 50_000;
 /// After this a transaction that was refused (or accepted and gone since) may be submitted again.
@@ -337,6 +349,7 @@ const _: () = assert!(RECENT_BLOCKS as u32 > MAX_BLOCKTXN_DEPTH);
 const _: () = assert!(BLOCK_LOG > RECENT_BLOCKS);
 const _: () = assert!(TX_PER_INV <= MAX_INV);
 const _: () = assert!(MAX_TX_WEIGHT * 16 <= MAX_WAITING_TX_BYTES);
+const _: () = assert!(MAX_TX_WEIGHT <= MAX_SUBMITTED_AT_ONCE_BYTES);
 const _: () = assert!(MAX_SEGMENT_BYTES + (MAX_MESSAGE + HEADER_LEN) as u64 <= u32::MAX as u64);
 const _: () = assert!(RECENT_HEADERS_LEAST * 2 <= RECENT_HEADERS_MOST);
 const _: () = assert!(MAX_SIDE_HEADERS > 2 * MAX_HEADERS);

@@ -1,10 +1,11 @@
-//! Puts the admin interface into a relay: its sockets before start-up, its server inside the hub's runtime.
+//! Puts the admin interface into a relay: its sockets before start-up, its server and what reads files again inside the hub's runtime.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::Failure;
+use super::reload::Reloader;
 use crate::control::admin::{self, Admin, Events, Hooks, Listeners};
 use crate::control::admin_config::AdminConfig;
 use crate::control::logs;
@@ -33,8 +34,14 @@ impl Door {
     }
 
     /// What starts the server once there is a way for commands.
-    pub(super) fn serve(self, metrics: Exposition, tags: TagNames) -> Box<dyn FnOnce(mpsc::Sender<Command>)> {
+    pub(super) fn serve(
+        self,
+        metrics: Exposition,
+        tags: TagNames,
+        reloader: Reloader,
+    ) -> Box<dyn FnOnce(mpsc::Sender<Command>)> {
         Box::new(move |commands| {
+            tokio_uring::spawn(reloader.run(commands.clone()));
             let hooks = Hooks {
                 metrics: Arc::new(move || metrics.render()),
                 log_level: Arc::new(|level| {

@@ -17,6 +17,9 @@ use crate::ring::{self, Ring, RingConfig};
 use crate::shard::{ListenerKind, Service, Shard, ShardConfig};
 use crate::transport::tls;
 
+/// What keeps ports, by service.
+type Reserved = Vec<Vec<OwnedFd>>;
+
 /// Shards that run and wait for the hub to open them.
 pub(super) struct Host {
     /// The hub's ends of the links, one per shard.
@@ -30,8 +33,8 @@ pub(super) struct Host {
     /// The services, in the order of their numbers, ports resolved.
     pub(super) services: Vec<command::Service>,
     threads: Vec<JoinHandle<()>>,
-    /// Keeps the ports ours while no shard listens.
-    _reserved: Vec<OwnedFd>,
+    /// Keeps the ports ours while no shard listens, by service.
+    reserved: Reserved,
 }
 
 impl Host {
@@ -42,12 +45,15 @@ impl Host {
         seed: u64,
         tls: Option<Arc<tls::Server>>,
     ) -> Result<Host, Failure> {
-        let (mut addresses, mut reserved) = (Vec::new(), Vec::new());
+        let mut addresses = Vec::new();
+        let mut reserved: Reserved = config.every_service().iter().map(|_| Vec::new()).collect();
         let mut listeners = Vec::new();
         for (at, listener) in config.every_listener() {
             let (address, socket) = ring::reserve(at).map_err(|e| Failure::Other(e.to_string()))?;
             addresses.push(address);
-            reserved.push(socket);
+            if let Some(its) = reserved.get_mut(usize::from(listener.service.0)) {
+                its.push(socket);
+            }
             listeners.push(listener);
         }
         let services = config.every_service();
@@ -137,7 +143,7 @@ impl Host {
         };
         let services = config.every_service().iter().enumerate().map(shown).collect();
         let (addresses, tls_addresses) = (of(ListenerKind::Plain), of(ListenerKind::Tls));
-        Ok(Host { services, links, bell, addresses, tls_addresses, threads, _reserved: reserved })
+        Ok(Host { services, links, bell, addresses, tls_addresses, threads, reserved })
     }
 
     /// Waits for the shards to end; the hub has told them to.
@@ -149,8 +155,8 @@ impl Host {
         }
     }
 
-    /// Splits off what the hub needs; the rest is kept until the end.
-    pub(super) fn split(self) -> (Vec<HubEnd>, Doorbell, Vec<JoinHandle<()>>, Vec<OwnedFd>) {
-        (self.links, self.bell, self.threads, self._reserved)
+    /// Splits off what the hub needs.
+    pub(super) fn split(self) -> (Vec<HubEnd>, Doorbell, Vec<JoinHandle<()>>, Reserved) {
+        (self.links, self.bell, self.threads, self.reserved)
     }
 }

@@ -11,6 +11,7 @@ mod doctor;
 mod host;
 pub mod live;
 mod observe;
+mod reload;
 mod run;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use toml::{Table, Value};
 
+use self::reload::Source;
 use crate::admission::Costs;
 use crate::control::config::{Config, DEFAULT, one_line};
 use crate::control::{duration, metrics, plan};
@@ -172,7 +174,13 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let result = match cli.command {
-        Command::Run(args) => load(args.config.clone(), args.table()).and_then(run::run),
+        Command::Run(args) => {
+            let source = Source { file: args.config.clone(), flags: args.table() };
+            source
+                .read()
+                .map_err(|error| Failure::Usage(error.to_string()))
+                .and_then(|read| run::run(read, source))
+        }
         Command::Demo(args) => demo_time(&args.duration)
             .and_then(|span| demo::demo(span, args.clients as usize, args.plain_output)),
         Command::Config { command: ConfigCommand::Default } => {

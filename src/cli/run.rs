@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use toml::Table;
+
 use super::Failure;
 use super::admin::Door;
 use super::doctor;
 use super::host::Host;
 use super::observe::Log;
+use super::reload::{Reloader, Reloads, Source};
 use crate::admission::{Bans, Ledger, RECENT};
 use crate::base::Nonces;
 use crate::control::config::{Config, network_name};
-use crate::control::encryption::TlsConfig;
 use crate::control::host::Finding;
 use crate::control::{logs, metrics};
 use crate::hub::command::{Info, TagNames};
@@ -23,9 +25,9 @@ use crate::ring;
 use crate::transport::tls;
 
 /// Runs until SIGTERM or SIGINT.
-pub(super) fn run(mut config: Config) -> Result<(), Failure> {
+pub(super) fn run((mut config, table): (Config, Table), source: Source) -> Result<(), Failure> {
     logs::start(config.log_json, config.log_level);
-    let tls = load_tls(&config.tls)?;
+    let tls = load_tls(&config)?;
     check_host(&mut config)?;
     let metrics = metrics::start(config.metrics).map_err(Failure::Other)?;
     let seed = rand::random();
@@ -36,9 +38,10 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
     let host = Host::start(&config, nonces, seed, tls.clone())?;
     let mut log = Log::new(&host.addresses, &host.tls_addresses, door.events.clone());
     let services = host.services.clone();
-    let (links, bell, threads, _reserved) = host.split();
+    let (links, bell, threads, reserved) = host.split();
     let drain = HubHandle::new(bell.clone());
-    on_signal(drain.clone(), config.tls.clone(), tls)?;
+    let (reloader, reloads) = Reloader::new(source, (config.clone(), table), tls, drain.clone());
+    on_signal(drain.clone(), reloads.clone())?;
     tracing::info!(
         event = %"start",
         network = network_name(config.network),
@@ -67,9 +70,12 @@ pub(super) fn run(mut config: Config) -> Result<(), Failure> {
         bans: load_bans(&state)?,
         treasury: config.treasury(),
         ledger: load_ledger(&state)?,
-        serve: door.serve(metrics, tags.clone()),
+        serve: door.serve(metrics, tags.clone(), reloader),
         tags,
         state,
+        reserved,
+        newcomers: config.newcomers(),
+        live: Box::new(reloads),
     };
     driver::run(make, around)?;
     Host::join(threads);
@@ -185,30 +191,15 @@ pub(super) fn open_store(config: &Config) -> Result<(Store, crate::hub::store::O
 }
 
 /// Certificates and keys, when a listener speaks TLS.
-fn load_tls(config: &TlsConfig) -> Result<Option<Arc<tls::Server>>, Failure> {
-    if config.listen.is_empty() {
+fn load_tls(config: &Config) -> Result<Option<Arc<tls::Server>>, Failure> {
+    if !config.speaks_tls() {
         return Ok(None);
     }
-    tls::Server::load(&config.setup, None).map(Some).map_err(|error| Failure::Usage(error.to_string()))
+    tls::Server::load(&config.tls.setup, None).map(Some).map_err(|error| Failure::Usage(error.to_string()))
 }
 
-/// Reads the files anew. What cannot be used changes nothing: the old certificates stay.
-fn reload(handle: &HubHandle, config: &TlsConfig, running: &mut Arc<tls::Server>) {
-    match tls::Server::load(&config.setup, Some(running)) {
-        Ok(server) => {
-            let certificates = config.setup.certificates.len();
-            tracing::info!(event = %"reload", certificates, "certificates read again");
-            *running = server.clone();
-            handle.reload(server);
-        }
-        Err(error) => {
-            tracing::error!(event = %"reload", "certificates not read again, the old ones stay: {error}");
-        }
-    }
-}
-
-/// SIGTERM and SIGINT drain, SIGHUP reads the certificates again; the thread that waits for them ends with the process.
-fn on_signal(drain: HubHandle, tls: TlsConfig, mut running: Option<Arc<tls::Server>>) -> Result<(), Failure> {
+/// SIGTERM and SIGINT drain, SIGHUP reads configuration and certificates again; the thread that waits for them ends with the process.
+fn on_signal(drain: HubHandle, reloads: Reloads) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |error: std::io::Error| Failure::Other(format!("signals cannot be handled: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -223,10 +214,7 @@ fn on_signal(drain: HubHandle, tls: TlsConfig, mut running: Option<Arc<tls::Serv
             tokio::select! {
                 _ = term.recv() => break "SIGTERM",
                 _ = int.recv() => break "SIGINT",
-                _ = hup.recv() => match &mut running {
-                    Some(running) => reload(&drain, &tls, running),
-                    None => tracing::info!(event = %"reload", "SIGHUP: nothing to read again"),
-                },
+                _ = hup.recv() => reloads.hangup(),
             }
         };
         tracing::info!(event = %"drain", signal = name, "draining");

@@ -207,7 +207,12 @@ impl<A> Client<A> {
             (shaking, self.message_begun, TRANSPORT_TIMEOUT, End::TransportTimeout),
             (!self.is(Flags::READY), self.since, HANDSHAKE_TIMEOUT, End::HandshakeTimeout),
             (self.is(Flags::SENDING), self.send_begun, SEND_TIMEOUT, End::Stalled),
-            (self.is(Flags::PARTIAL), self.message_begun, MESSAGE_TIMEOUT, End::SlowMessage),
+            (
+                self.is(Flags::PARTIAL) && !self.is(Flags::HELD),
+                self.message_begun,
+                MESSAGE_TIMEOUT,
+                End::SlowMessage,
+            ),
             (self.is(Flags::PING_OUT), self.pinged, PONG_TIMEOUT, End::PingTimeout),
         ];
         for (counts, from, span, end) in deadlines {

@@ -131,6 +131,11 @@ pub struct Config {
 impl Config {
     /// Reads a file, or the defaults alone, with `flags` laid over it (keys as in the file).
     pub fn load(file: Option<&std::path::Path>, flags: Table) -> Result<Config, ConfigError> {
+        Config::read(file, flags).map(|(config, _)| config)
+    }
+
+    /// As [`Config::load`], and every key with its value.
+    pub fn read(file: Option<&std::path::Path>, flags: Table) -> Result<(Config, Table), ConfigError> {
         let mut table = parse("the default", DEFAULT)?;
         let known: Vec<String> = table.keys().cloned().collect();
         let mut given = Table::new();
@@ -157,7 +162,7 @@ impl Config {
             let port = default_port(config.network);
             config.listen.iter_mut().for_each(|at| at.set_port(port));
         }
-        Ok(config)
+        Ok((config, table))
     }
 
     fn from_table(keys: &Keys<'_>) -> Result<Config, ConfigError> {
@@ -261,6 +266,11 @@ impl Config {
     /// True exactly when clients connect there.
     fn listens_on(&self, at: &SocketAddr) -> bool {
         self.every_listener().iter().any(|(listener, _)| listener == at)
+    }
+
+    /// True exactly when some service speaks TLS.
+    pub fn speaks_tls(&self) -> bool {
+        self.every_listener().iter().any(|(_, listener)| listener.kind == ListenerKind::Tls)
     }
 
     /// The network's magic.

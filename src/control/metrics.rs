@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandl
 
 use crate::base::{End, Fault, ShardId};
 use crate::hub::command::Capacities;
+use crate::hub::submissions::SubmissionCounters;
 use crate::hub::{Hub, HubCounters};
 use crate::link::ShardReport;
 use crate::shard::counters::NAMES;
@@ -32,10 +33,13 @@ const GAUGES: [(&str, &str); 5] = [
     ("buffer_bytes", "Bytes of buffers in use."),
 ];
 
-const HUB_GAUGES: [(&str, &str); 6] = [
+const HUB_GAUGES: [(&str, &str); 9] = [
     ("tip_height", "Height of the best chain's tip."),
     ("mempool_transactions", "Transactions in the mempool."),
     ("mempool_bytes", "Bytes of transactions in the mempool."),
+    ("submissions_waiting", "Transactions of clients that wait for their turn at a node."),
+    ("submissions_submitted", "Transactions of clients given to a node that have no verdict."),
+    ("submissions_in_flight", "Transactions of clients that nodes have been sent and have not dealt with."),
     ("store_blocks", "Blocks in the store."),
     ("store_block_bytes", "Bytes of blocks in the store."),
     ("store_cache_bytes", "Bytes of blocks and filters fetched on demand in the disk cache."),
@@ -71,6 +75,10 @@ pub fn documented() -> Vec<(String, &'static str, String)> {
         hub.iter()
             .map(|(name, text, _)| (format!("breakwater_hub_{name}_total"), "", text.trim().to_string())),
     );
+    let submissions = SubmissionCounters::default().list();
+    list.extend(submissions.iter().map(|(name, text, _)| {
+        (format!("breakwater_hub_submissions_{name}_total"), "", text.trim().to_string())
+    }));
     list.push((
         "breakwater_hub_outbox_dropped_total".into(),
         "",
@@ -189,13 +197,20 @@ pub fn publish_hub(hub: &Hub, dropped: u64) {
     for (name, _, value) in hub.counters().list() {
         counter!(format!("breakwater_hub_{name}_total")).absolute(value);
     }
+    for (name, _, value) in hub.submission_counters().list() {
+        counter!(format!("breakwater_hub_submissions_{name}_total")).absolute(value);
+    }
     counter!("breakwater_hub_outbox_dropped_total").absolute(dropped);
     let (transactions, bytes) = hub.mempool_size();
     let store = hub.store_counters();
+    let (waiting, submitted, in_flight) = hub.submissions();
     let values = [
         f64::from(hub.tip().0),
         transactions as f64,
         bytes as f64,
+        waiting as f64,
+        submitted as f64,
+        in_flight as f64,
         store.blocks as f64,
         store.block_bytes as f64,
         store.cache_bytes as f64,

@@ -12,6 +12,7 @@ use crate::admission::{Costs, ProbeLimits};
 use crate::base::ServiceId;
 use crate::base::limits::MAX_USER_AGENT;
 use crate::hub::command;
+use crate::hub::desk::NewcomerRules;
 use crate::shard::{Listener, ListenerKind, Service};
 use crate::wire::Services;
 
@@ -106,10 +107,16 @@ impl Config {
             without: service.without,
             sessions,
             probes,
-            capacity: if self.free_capacity == 0 { u32::MAX } else { self.free_capacity },
-            probe_time: self.probes.time,
+            capacity: self.newcomers().capacity,
+            probe_time: self.newcomers().probe_time,
         }
         .share(self.shards as u32)
+    }
+
+    /// What clients get of services that are added while the relay runs.
+    pub fn newcomers(&self) -> NewcomerRules {
+        let capacity = if self.free_capacity == 0 { u32::MAX } else { self.free_capacity };
+        NewcomerRules { capacity, probe_time: self.probes.time }
     }
 
     /// Every listening address with its listener, service by service.

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod live;
 mod services;
 mod throttles;
 
@@ -16,16 +17,17 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::command::{AccountChange, Command, Page, Refusal, Reply, Service, Targets};
-use super::treasury::Treasury;
+pub use live::NewcomerRules;
+
+use super::command::{AccountChange, Balance, Command, Page, Refusal, Reply, Service, Targets};
 use crate::admission::{Ban, BanError, Bans};
 use crate::base::{ClientId, ClientRef, End, Instant, ShardId, Tags, UnixTime};
 use crate::link::{Action, Ask, AskId, ClientInfo, Filter, ShardReport, ToShard, Told, Who};
 
 /// Longest wait for the shards.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Said of what is described and not built.
-pub const NOT_BUILT: &str = "this call is described, and not built yet";
+/// Says what a client has paid and owes.
+pub type Balances<'b> = &'b dyn Fn(ClientRef, &ClientInfo) -> Option<Balance>;
 /// Commands that may wait for shards.
 const MOST: usize = 64;
 /// Most clients of a page, and most ids of a command.
@@ -41,6 +43,7 @@ struct Waiting {
 #[derive(Debug)]
 enum What {
     Page { filter: Filter, limit: u32, shard: u16, page: Page, reply: Reply<Page> },
+    Adding(live::Adding),
     Sum { left: u16, clients: u64, unknown: Vec<ClientRef>, asked: usize, reply: Reply<u64> },
 }
 
@@ -51,6 +54,7 @@ pub struct Desk {
     next: u32,
     waiting: BTreeMap<AskId, Waiting>,
     services: Vec<services::Standing>,
+    live: live::Live,
     /// The relay's name (BIP14).
     user_agent: String,
     throttles: Vec<throttles::Standing>,
@@ -69,6 +73,7 @@ impl Desk {
             next: 0,
             waiting: BTreeMap::new(),
             services: services.into_iter().enumerate().map(standing).collect(),
+            live: live::Live::default(),
             user_agent,
             throttles: Vec::new(),
             bans,
@@ -274,12 +279,11 @@ impl Desk {
     }
 
     /// A shard has answered. An answer that comes too late finds nothing.
-    pub fn told(&mut self, shard: ShardId, id: AskId, told: Told, treasury: &Treasury, unix: UnixTime) {
+    pub fn told(&mut self, shard: ShardId, id: AskId, told: Told, balances: Balances<'_>) {
         let Some(Waiting { until, what }) = self.waiting.remove(&id) else { return };
         let what = match (what, told) {
             (What::Page { filter, limit, shard: at, mut page, reply }, Told::Page { clients, next }) => {
-                let balance =
-                    |info: &ClientInfo| treasury.balance_of(ClientRef { shard, id: info.id }, info, unix);
+                let balance = |info: &ClientInfo| balances(ClientRef { shard, id: info.id }, info);
                 page.balances.extend(clients.iter().map(balance));
                 self.page(id, shard, (filter, limit, at, page, reply), clients, next)
             }
@@ -296,6 +300,7 @@ impl Desk {
                     None
                 }
             }
+            (What::Adding(adding), told) => self.added(id, adding, told).map(What::Adding),
             (what, _) => Some(what),
         };
         if let Some(what) = what {
@@ -340,6 +345,7 @@ impl Desk {
         for waiting in late.iter().filter_map(|id| self.waiting.remove(id)).collect::<Vec<_>>() {
             match waiting.what {
                 What::Page { reply, .. } => answer(reply, Err(Refusal::Late)),
+                What::Adding(adding) => self.give_up(adding, Refusal::Late),
                 What::Sum { reply, .. } => answer(reply, Err(Refusal::Late)),
             }
         }

@@ -11,10 +11,12 @@
 
 mod conn;
 mod keep;
+mod live;
 mod tasks;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,9 +30,10 @@ use tokio::sync::mpsc;
 use tokio_uring::net::TcpStream;
 
 use self::conn::Conn;
+pub use self::live::Live;
 use self::tasks::{breathe, connect, watch_bell};
-use super::command::{Capacities, Command, Info, Refusal, Reply, Service, TagNames};
-use super::desk::{Desk, NOT_BUILT};
+use super::command::{Capacities, Command, Info, Service, TagNames};
+use super::desk::{Desk, NewcomerRules};
 use super::outbox::Outbox;
 use super::state::StateFolder;
 use super::treasury::{Happened, Treasury, TreasuryConfig};
@@ -145,6 +148,12 @@ pub struct Surroundings<'o> {
     pub tags: TagNames,
     /// Where all that is kept.
     pub state: StateFolder,
+    /// What keeps the ports of the services, in their order.
+    pub reserved: Vec<Vec<OwnedFd>>,
+    /// What clients get of services that are added.
+    pub newcomers: NewcomerRules,
+    /// What needs the host.
+    pub live: Box<dyn Live>,
     /// Started inside the hub's runtime, with the way for commands: the admin interface. It must not block.
     pub serve: Box<dyn FnOnce(mpsc::Sender<Command>)>,
 }
@@ -161,29 +170,21 @@ pub fn run<E: From<io::Error>>(
     let clock = Clock(std::time::Instant::now());
     let hub = make(clock.now(), unix_time())?;
     let rng = StdRng::try_from_os_rng().map_err(io::Error::other)?;
-    let Surroundings {
-        links,
-        bell,
-        handle,
-        observer,
-        info,
-        services,
-        bans,
-        treasury,
-        ledger,
-        tags,
-        state,
-        serve,
-    } = around;
+    let Surroundings { links, bell, handle, observer, info, services, bans, state, serve, .. } = around;
+    let (treasury, ledger, tags) = (around.treasury, around.ledger, around.tags);
+    let (reserved, newcomers, live) = (around.reserved, around.newcomers, around.live);
     let result = tokio_uring::builder().start(async move {
         let (events, inbox) = mpsc::channel(EVENTS);
         watch_bell(&bell, events.clone())?;
         serve(take_commands(events.clone()));
         let shards: Vec<_> = links.into_iter().map(|link| (link, Outbox::new())).collect();
         let count = u16::try_from(shards.len()).unwrap_or(u16::MAX);
+        let mut desk = Desk::new(count, info.user_agent.clone(), services, bans);
+        desk.set_live(newcomers, reserved);
         let mut driver = Driver {
             hub,
-            desk: Desk::new(count, info.user_agent.clone(), services, bans),
+            desk,
+            live,
             treasury: Treasury::new(treasury, ledger, shards.len(), clock.now(), unix_time()),
             tags,
             seconds: 0,
@@ -218,10 +219,6 @@ fn take_commands(events: mpsc::Sender<Event>) -> mpsc::Sender<Command> {
         }
     });
     sender
-}
-
-fn not_built<T>(reply: Reply<T>) {
-    let _ = reply.send(Err(Refusal::Conflict(NOT_BUILT.to_string())));
 }
 
 #[derive(Clone, Copy)]
@@ -260,6 +257,7 @@ struct Driver<'o> {
     seconds: u32,
     /// Writes what hosts owe: that takes longer than the loop may.
     writer: Option<std::thread::JoinHandle<()>>,
+    live: Box<dyn Live>,
     /// The last of each shard.
     reports: Vec<ShardReport>,
     info: Info,
@@ -397,7 +395,9 @@ impl Driver<'_> {
                             *last = *report;
                         }
                     }
-                    Some(ToHub::Told(id, told)) => self.desk.told(shard, id, *told, &self.treasury, unix),
+                    Some(ToHub::Told(id, told)) => self
+                        .desk
+                        .told(shard, id, *told, &|client, info| self.treasury.balance_of(client, info, unix)),
                     Some(entry) => {
                         if let Some(entry) = self.treasury.handle(unix, shard, entry) {
                             self.hub.handle(now, unix, Input::FromShard { shard, entry });
@@ -469,9 +469,9 @@ impl Driver<'_> {
             Command::Nodes(reply) => drop(reply.send(Ok(self.hub.nodes()))),
             Command::AddNode { node, reply } => drop(reply.send(self.hub.add_node(NodeAddr(node)))),
             Command::RemoveNode { node, reply } => drop(reply.send(self.hub.remove_node(&node))),
-            Command::AddService { reply, .. } => not_built(reply),
-            Command::Reload(reply) => not_built(reply),
-            Command::ReloadCertificates(reply) => not_built(reply),
+            Command::AddService { service, reply } => self.add_service(service, reply),
+            Command::Reload(reply) => self.live.reload(reply),
+            Command::ReloadCertificates(reply) => self.live.reload_certificates(reply),
             // The desk's.
             _ => {}
         }

@@ -6,6 +6,7 @@
 //! - `store`: its files
 //! - `command`: what an operator asks of it
 //! - `desk`: gathers the shards' answers to it
+//! - `count`: how its counters are described
 //! - `state`: small files beside the store: bans
 //! - `outbox`: what waits for a slow shard
 //! - `driver`: tokio-uring; sockets, clocks, doorbell
@@ -14,6 +15,7 @@ pub mod brain;
 pub mod chain;
 pub mod command;
 pub mod compact;
+mod count;
 pub mod desk;
 pub mod driver;
 pub mod mempool;

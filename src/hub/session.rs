@@ -244,7 +244,11 @@ impl Session {
     fn hear_ready(&mut self, message: &Message<'_>, out: &mut Vec<u8>) -> Heard {
         match message {
             Message::Ping(nonce) => write::pong(out, self.magic, *nonce),
-            Message::Pong(_) => self.ping = None,
+            // Whose ping it answers, the hub knows.
+            Message::Pong(_) => {
+                self.ping = None;
+                return Heard::HandOn;
+            }
             Message::SendCmpct { version: 2, .. } => self.peer.cmpct = true,
             Message::FeeFilter(rate) => {
                 self.peer.fee_filter = *rate;

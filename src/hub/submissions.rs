@@ -10,7 +10,7 @@
 //!
 //! - `wanted`: who announced what, who is asked
 //! - `custody`: transactions here, on their way to a node
-//! - `shares`: who holds how much of either; the one with the most gives way when there is no room
+//! - `shares`: which host holds how much of either; the one with the most gives way when there is no room
 //! - `recent`: verdicts remembered for a while
 //!
 //! Sans-IO: the instant is an argument, what to send is a value. Knows neither the mempool nor the nodes: the hub asks its
@@ -19,10 +19,13 @@
 //! ## Invariants
 //! - A transaction is given out by `to_submit` once, until `put_back` or its verdict has been forgotten.
 //! - What `received` answered with `New` leaves by `accepted`, or as [`Refused`] from `tick` or `rejected`: never silently.
+//! - What waits goes to a node in fair turns of hosts (`admission::Fair`), a host's own in the order they came. A refused one counts
+//!   `REFUSED_COST_FACTOR` times: what follows it stands as much further behind.
 //! - Every table is bounded by [`Bounds`], and what does not fit is counted.
 
 #![forbid(unsafe_code)]
 
+mod counters;
 mod custody;
 mod recent;
 mod shares;
@@ -32,8 +35,10 @@ mod wanted;
 
 use bytes::Bytes;
 
+use crate::admission::Host;
 use crate::base::{ClientRef, Instant, limits};
 use crate::wire::{Hash, Inv};
+pub use counters::SubmissionCounters;
 use custody::Custody;
 use recent::Verdict;
 use wanted::Wanted;
@@ -45,9 +50,9 @@ pub struct Bounds {
     pub wanted: usize,
     /// Announcers of one of them, the one asked included.
     pub announcers: usize,
-    /// Announcements remembered per client.
+    /// Announcements remembered per host.
     pub announcements: usize,
-    /// Transactions asked of one client at a time.
+    /// Transactions asked of one host at a time.
     pub in_flight: usize,
     /// Transactions here, waiting for a node or for its verdict.
     pub held: usize,
@@ -69,6 +74,15 @@ impl Default for Bounds {
             recent: limits::MAX_RECENT_VERDICTS,
         }
     }
+}
+
+/// Who announces or sends: a client, and the host that answers for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The client.
+    pub client: ClientRef,
+    /// Its host: what has a share of the room and of the turns.
+    pub host: Host,
 }
 
 /// Ask this client for this transaction (`link::AskTx` over its shard's link).
@@ -106,6 +120,8 @@ pub struct Submission {
     pub tx: Bytes,
     /// The client it came from.
     pub origin: ClientRef,
+    /// Whose client that is.
+    pub host: Host,
 }
 
 /// Why a client's transaction is given up.
@@ -117,7 +133,7 @@ pub enum RefusedWhy {
     NoVerdict,
     /// No node within `WAITING_TX_EXPIRY`.
     NoNode,
-    /// There was no room, and its client held the most: it gave way to another client's.
+    /// There was no room, and its host held the most: it gave way to another host's.
     Displaced,
     /// The node left right after it, several times over.
     CostsLinks,
@@ -145,63 +161,6 @@ pub struct Ticked {
     pub refused: Vec<Refused>,
 }
 
-/// What is counted, as totals since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SubmissionCounters {
-    /// Announcements of transactions not known here.
-    pub announced: u64,
-    /// Announcements of transactions here, or with a verdict.
-    pub announced_known: u64,
-    /// Announcements a client had made before.
-    pub announced_again: u64,
-    /// Announcements forgotten because the transaction has `announcers` of them.
-    pub excess_announcers: u64,
-    /// Announcements forgotten because their client has `announcements` of them.
-    pub excess_announcements: u64,
-    /// Announcements forgotten because `wanted` transactions are followed, and no client has announced more of them.
-    pub wanted_full: u64,
-    /// Announcements given up for another client's, because there was no room and their client had the most.
-    pub announcements_displaced: u64,
-    /// Clients asked.
-    pub asked: u64,
-    /// Of these, that did not have it.
-    pub not_found: u64,
-    /// Of these, that did not answer in time.
-    pub ask_timeouts: u64,
-    /// Transactions no announcer delivered.
-    pub never_received: u64,
-    /// Transactions taken into our hands.
-    pub received: u64,
-    /// Received although here.
-    pub duplicate: u64,
-    /// Received although refused lately.
-    pub recently_refused: u64,
-    /// Received and dropped because nodes relay none so heavy.
-    pub too_heavy: u64,
-    /// Received and dropped because too many wait.
-    pub full: u64,
-    /// Given to a node.
-    pub submitted: u64,
-    /// Given to another node, too.
-    pub handed_on: u64,
-    /// Put back because every link they were submitted over was lost before a verdict.
-    pub put_back: u64,
-    /// Refused because the node left right after it, several times over.
-    pub costs_links: u64,
-    /// Accepted by a node.
-    pub accepted: u64,
-    /// Accepted after having counted as refused.
-    pub accepted_late: u64,
-    /// Refused: the node said so.
-    pub rejected: u64,
-    /// Refused: no verdict in time.
-    pub no_verdict: u64,
-    /// Refused: no node in time.
-    pub no_node: u64,
-    /// Given up for another client's, because there was no room and their client held the most.
-    pub displaced: u64,
-}
-
 /// All transactions of clients that have no verdict yet.
 #[derive(Debug, Default)]
 pub struct Submissions {
@@ -227,7 +186,7 @@ impl Submissions {
 
     /// A client announces a transaction the mempool does not have. Gives whom to ask, if somebody is to be asked
     /// now. Entries that name no transaction are ignored.
-    pub fn announced(&mut self, now: Instant, client: ClientRef, inv: Inv) -> Option<Ask> {
+    pub fn announced(&mut self, now: Instant, from: Sender, inv: Inv) -> Option<Ask> {
         if !inv.kind.is_tx() {
             return None;
         }
@@ -235,7 +194,7 @@ impl Submissions {
             self.counters.announced_known += 1;
             return None;
         }
-        self.wanted.announced(now, client, inv, &mut self.counters)
+        self.wanted.announced(now, from, inv, &mut self.counters)
     }
 
     /// The client asked does not have it, or has left. Gives the next announcer to ask.
@@ -245,16 +204,10 @@ impl Submissions {
 
     /// A client sends a transaction (asked or not): `tx` is the payload of its `tx` message with witness. Asks that this makes
     /// possible come with the next `tick` or [`take_asks`](Submissions::take_asks).
-    pub fn received(
-        &mut self,
-        now: Instant,
-        client: ClientRef,
-        txid: Hash,
-        wtxid: Hash,
-        tx: Bytes,
-    ) -> Received {
+    pub fn received(&mut self, now: Instant, from: Sender, txid: Hash, wtxid: Hash, tx: Bytes) -> Received {
         self.settle(now, &txid, &wtxid);
-        self.custody.received(now, Submission { txid, wtxid, tx, origin: client }, &mut self.counters)
+        let Sender { client: origin, host } = from;
+        self.custody.received(now, Submission { txid, wtxid, tx, origin, host }, &mut self.counters)
     }
 
     /// Asks that became possible because clients have delivered.
@@ -262,7 +215,7 @@ impl Submissions {
         self.wanted.take_asks()
     }
 
-    /// The oldest transaction that waits for a node. Call [`submitted`](Submissions::submitted) when it is on its way;
+    /// The transaction whose turn it is to go to a node. Call [`submitted`](Submissions::submitted) when it is on its way;
     /// until then it is given again.
     pub fn to_submit(&self) -> Option<Submission> {
         self.custody.to_submit()
@@ -292,6 +245,12 @@ impl Submissions {
     /// The node said no (by wtxid or txid).
     pub fn rejected(&mut self, now: Instant, hash: &Hash) -> Option<Refused> {
         self.custody.rejected(now, hash, &mut self.counters)
+    }
+
+    /// The node has dealt with what it was given (by wtxid or txid) and does not have it: its host is charged as for a refused one, until
+    /// it is accepted after all.
+    pub fn doubted(&mut self, now: Instant, hash: &Hash) {
+        self.custody.doubted(now, hash, &mut self.counters);
     }
 
     /// A submitted transaction without verdict goes to another node, too: the verdict's time begins anew.

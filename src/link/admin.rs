@@ -53,6 +53,13 @@ pub enum Ask {
     },
     /// Other rules for a service: what is given changes. Answered by `Told::Done` for nobody.
     Rules(Rules),
+    /// Another service, its listeners bound and not open. Answered by `Told::Bound`: all of them, or none.
+    Add(NewService),
+    /// Opens the listeners of a service that was added. Answered by `Told::Done` for nobody, when the kernel has been told.
+    Open(ServiceId),
+    /// Closes the listeners of a service and forgets its rules; its clients stay. Answered by `Told::Done` for nobody, when its ports are
+    /// free.
+    Remove(ServiceId),
     /// A service takes no newcomers any more. Answered by `Told::Done` for nobody.
     Drain(ServiceId),
     /// Sets this shard's part of a throttle that clients share. Answered by `Told::Done` for nobody.
@@ -64,6 +71,29 @@ pub enum Ask {
         /// From clients.
         up: Limit,
     },
+}
+
+/// A service that comes while the shard runs; slots are this shard's part.
+#[derive(Clone, Debug)]
+pub struct NewService {
+    /// Its number.
+    pub service: ServiceId,
+    /// Where clients connect, ports resolved.
+    pub listen: Vec<SocketAddr>,
+    /// True exactly when TLS is spoken there.
+    pub tls: bool,
+    /// Service bits that are not offered there.
+    pub without: Services,
+    /// Our name there (BIP14).
+    pub user_agent: bytes::Bytes,
+    /// Session slots.
+    pub sessions: u32,
+    /// Probe slots.
+    pub probes: u32,
+    /// Capacity of its clients, cost units per second; u32::MAX for no limit.
+    pub capacity: u32,
+    /// How long somebody may stay a probe; none for ever.
+    pub probe_time: Option<Duration>,
 }
 
 /// What of a service's rules changes; slots are this shard's part.
@@ -134,6 +164,8 @@ pub enum Told {
         /// Where the next page begins; none when the table is through.
         next: Option<u32>,
     },
+    /// The listeners of a service are bound; or this one cannot be, with its error number, and none is.
+    Bound(Result<(), (SocketAddr, i32)>),
     /// To how many it was done, and which of the ids were not there.
     Done {
         /// How many.

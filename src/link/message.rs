@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::admin::{Ask, AskId, Told};
 use super::house::{Came, Changed, Gone, HouseOrder, HouseReport, HouseRules, Rank, Used};
-use crate::admission::{Bans, Demand, PrioritySet, Scope};
+use crate::admission::{Bans, Demand, Host, PrioritySet, Scope};
 use crate::base::{ClientId, ServiceId, UnixTime};
 use crate::feed::{BlockNews, ChainView, TxNews};
 use crate::io::{FileRef, KernelCounters};
@@ -156,6 +156,8 @@ pub enum ToHub {
     TxAnnounced {
         /// Who.
         client: ClientId,
+        /// Whose client it is.
+        host: Host,
         /// What, in the form announced.
         inv: Inv,
     },
@@ -163,6 +165,8 @@ pub enum ToHub {
     Tx {
         /// Who.
         client: ClientId,
+        /// Whose client it is.
+        host: Host,
         /// Hash without witness.
         txid: Hash,
         /// Hash with witness.

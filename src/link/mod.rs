@@ -10,7 +10,7 @@ mod house;
 mod message;
 mod pair;
 
-pub use admin::{Action, Ask, AskId, ClientInfo, Filter, Rules, Told, Who};
+pub use admin::{Action, Ask, AskId, ClientInfo, Filter, NewService, Rules, Told, Who};
 pub use doorbell::Doorbell;
 pub use house::{Came, Changed, Gone, HouseOrder, HouseReport, HouseRules, Rank, Standing, Step, Used};
 pub use message::{Answer, AskTx, Extent, Policy, ServiceReport, ShardReport, ToHub, ToShard, Want, WantId};

@@ -36,6 +36,7 @@ struct Place {
 }
 
 /// ```text
+/// (any state) --Unbind--> Leaving --no accept outstanding--> Gone --Bind--> Closed
 /// Closed --Listen--> Opening --bound, listening--> Listening --StopListening--> Draining --empty--> Closed
 ///                       ^ tried again after a pause     ^-------Listen--------------/
 /// ```
@@ -49,6 +50,10 @@ enum State {
     Draining {
         left: u32,
     },
+    /// Closes as soon as no accept is outstanding.
+    Leaving,
+    /// Its number is free.
+    Gone,
 }
 
 /// One listener of a ring.
@@ -76,18 +81,23 @@ impl Listener {
     /// Binds; the kernel sends no connection yet.
     pub(super) fn bind(addr: SocketAddr) -> io::Result<Listener> {
         let (addr, socket) = socket::bind(addr)?;
+        Ok(Listener { socket: Some(socket), state: State::Closed, ..Listener::gone(addr) })
+    }
+
+    /// A number that is free.
+    pub(super) fn gone(addr: SocketAddr) -> Listener {
         let place = || UnsafeCell::new(Place { address: SockAddrStorage::zeroed(), len: 0 });
-        Ok(Listener {
+        Listener {
             addr,
-            socket: Some(socket),
-            state: State::Closed,
+            socket: None,
+            state: State::Gone,
             places: (0..ACCEPTS_IN_FLIGHT).map(|_| place()).collect(),
             armed: 0,
             cancelled: false,
             paused_until: None,
             held: false,
             full_reported: false,
-        })
+        }
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
@@ -129,6 +139,22 @@ impl Listener {
         self.socket = socket::bind(self.addr).ok().map(|(_, socket)| socket);
     }
 
+    /// It goes for good.
+    pub(super) fn begin_leaving(&mut self) {
+        self.state = State::Leaving;
+        (self.cancelled, self.held, self.paused_until) = (false, false, None);
+    }
+
+    /// True exactly when it goes for good, or has gone.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Leaving | State::Gone)
+    }
+
+    /// True exactly when its number is free.
+    pub(super) fn is_gone(&self) -> bool {
+        self.state == State::Gone
+    }
+
     fn has_queued(&self) -> bool {
         self.socket.as_ref().is_some_and(socket::has_queued)
     }
@@ -136,7 +162,8 @@ impl Listener {
 
 impl Ring {
     pub(super) fn listen(&mut self, id: ListenerId) {
-        let Some(listener) = self.listeners.get_mut(usize::from(id.0)) else {
+        let there = self.listeners.get_mut(usize::from(id.0));
+        let Some(listener) = there.filter(|listener| !listener.is_leaving()) else {
             self.ready.push_back(Done::AcceptFailed { listener: id, errno: libc::EBADF });
             return;
         };
@@ -144,6 +171,7 @@ impl Ring {
         listener.state = match listener.state {
             State::Closed | State::Opening => State::Opening,
             State::Listening | State::Draining { .. } => State::Listening,
+            leaving @ (State::Leaving | State::Gone) => leaving,
         };
     }
 
@@ -159,7 +187,7 @@ impl Ring {
     pub(super) fn stop_listening(&mut self, id: ListenerId) {
         let Some(listener) = self.listeners.get_mut(usize::from(id.0)) else { return };
         match listener.state {
-            State::Closed | State::Draining { .. } => {}
+            State::Closed | State::Draining { .. } | State::Leaving | State::Gone => {}
             State::Opening => listener.close(),
             State::Listening => {
                 listener.cancelled = false;
@@ -177,11 +205,12 @@ impl Ring {
             }
             listener.paused_until = None;
             match listener.state {
-                State::Closed => {}
+                State::Closed | State::Gone => {}
                 State::Opening => self.try_open(index, now),
                 State::Listening if listener.held => {}
                 State::Listening => self.arm(index),
                 State::Draining { left } => self.drain(index, left),
+                State::Leaving => self.leave(index),
             }
         }
     }
@@ -263,6 +292,19 @@ impl Ring {
                 return self.drain_on(index, left);
             }
             listener.close();
+        } else if !listener.cancelled {
+            listener.cancelled = true;
+            self.cancel_accepts(index);
+        }
+    }
+
+    /// Closes for good. An accept that has taken somebody meanwhile reports it.
+    fn leave(&mut self, index: usize) {
+        let listener = &mut self.listeners[index];
+        if listener.armed == 0 {
+            listener.socket = None;
+            listener.state = State::Gone;
+            self.ready.push_back(Done::Unbound(ListenerId(index as u8)));
         } else if !listener.cancelled {
             listener.cancelled = true;
             self.cancel_accepts(index);

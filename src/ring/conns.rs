@@ -35,6 +35,8 @@ pub(super) struct Entry {
     open: bool,
     /// True exactly when the last receive left bytes in the socket: the next one need not poll first.
     pub(super) more: bool,
+    /// Most bytes of the outstanding receive, in sixteens; 0 for a whole buffer.
+    pub(super) sixteens: u8,
 }
 
 /// Bytes the ring keeps for every client: part of the memory plan.
@@ -118,6 +120,7 @@ const NEVER_USED: Entry = Entry {
     receive: Receive::Idle,
     open: false,
     more: false,
+    sixteens: 0,
 };
 
 #[cfg(test)]

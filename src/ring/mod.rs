@@ -16,10 +16,11 @@
 //!   queue     the two queues, entering the kernel  token    what a completion carries
 //!   conns     what is outstanding per connection   buffers  the provided buffers
 //!   socket    listening sockets, reserve           accept, receive, send, read: one operation each
-//!   host      what is asked of Linux for the process and the thread
+//!   bind      listeners that come and go           host     what is asked of Linux for the process and the thread
 //! ```
 
 mod accept;
+mod bind;
 mod buffers;
 mod conns;
 mod host;
@@ -43,7 +44,7 @@ pub use conns::CONN_BYTES;
 pub use host::{ask_for_short_slices, give_memory_back, raise_file_limit, refuse_huge_pages};
 pub use probe::{KernelFeatures, ProbeError, probe};
 pub use setup::{RingConfig, RingError};
-pub use socket::reserve;
+pub use socket::{reserve, reserve_now};
 
 use self::accept::Listener;
 use self::buffers::Buffers;
@@ -182,7 +183,10 @@ impl Kernel for Ring {
             Op::Listen(listener) => self.listen(listener),
             Op::Hold(listener) => self.hold(listener),
             Op::StopListening(listener) => self.stop_listening(listener),
-            Op::Receive { client, conn } => self.receive(client, conn),
+            Op::Bind { listener, at } => self.bind(listener, at),
+            Op::Unbind(listener) => self.unbind(listener),
+            Op::Receive { client, conn } => self.receive(client, conn, 0),
+            Op::ReceivePart { client, conn, most } => self.receive(client, conn, most),
             Op::Recycle(buffer) => self.buffers.recycle(buffer),
             Op::Send { client, conn, payload } => self.send(client, conn, payload),
             Op::Close { client, conn, reset } => self.close(client, conn, reset),

@@ -22,12 +22,15 @@ use crate::base::{ClientId, Conn};
 use crate::io::{BufferId, Done, IoEnd};
 
 impl Ring {
-    pub(super) fn receive(&mut self, client: ClientId, conn: Conn) {
+    /// The next bytes, at most `most` of them; 0 for as many as a buffer holds.
+    pub(super) fn receive(&mut self, client: ClientId, conn: Conn, most: u16) {
         let why = match self.conns.get(conn) {
             None => IoEnd::Error(libc::EBADF),
             Some(entry) if entry.receive != Receive::Idle => IoEnd::Error(libc::EALREADY),
             Some(entry) => {
                 entry.client = client;
+                entry.sixteens =
+                    if most == 0 { 0 } else { u8::try_from(most / 16).unwrap_or(u8::MAX).max(1) };
                 let (generation, more) = (entry.generation, entry.more);
                 return if more { self.recv(conn, generation) } else { self.poll(conn, generation) };
             }
@@ -51,7 +54,8 @@ impl Ring {
     fn recv(&mut self, conn: Conn, generation: u32) {
         let Some(entry) = self.conns.current(conn, generation) else { return };
         entry.receive = Receive::Receiving;
-        let recv = opcode::Recv::new(types::Fixed(conn.0), ptr::null_mut(), RECV_BUFFER as u32)
+        let most = if entry.sixteens == 0 { RECV_BUFFER as u32 } else { 16 * u32::from(entry.sixteens) };
+        let recv = opcode::Recv::new(types::Fixed(conn.0), ptr::null_mut(), most)
             .flags(libc::MSG_DONTWAIT)
             .buf_group(buffers::GROUP)
             .build()

@@ -32,16 +32,9 @@ const RELEASE_STEP: Duration = Duration::from_millis(20);
 /// # Errors
 /// EADDRINUSE, EADDRNOTAVAIL, EACCES as in bind(2); the address is in the text.
 pub fn reserve(addr: SocketAddr) -> io::Result<(SocketAddr, OwnedFd)> {
-    let reserve = || -> io::Result<(SocketAddr, OwnedFd)> {
-        let socket = open(addr)?;
-        socket.bind(&addr.into())?;
-        let addr = local_addr(&socket)?;
-        socket.set_reuse_port(true)?;
-        Ok((addr, socket.into()))
-    };
     let start = Instant::now();
     let result = loop {
-        match reserve() {
+        match reserve_now(addr) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < RELEASE_TIME => {
                 std::thread::sleep(RELEASE_STEP);
             }
@@ -51,6 +44,18 @@ pub fn reserve(addr: SocketAddr) -> io::Result<(SocketAddr, OwnedFd)> {
     result.map_err(|error: io::Error| {
         io::Error::new(error.kind(), format!("listen address {addr} cannot be used: {error}"))
     })
+}
+
+/// As [`reserve`], without waiting for a port in use: for a process that runs already.
+///
+/// # Errors
+/// EADDRINUSE, EADDRNOTAVAIL, EACCES as in bind(2).
+pub fn reserve_now(addr: SocketAddr) -> io::Result<(SocketAddr, OwnedFd)> {
+    let socket = open(addr)?;
+    socket.bind(&addr.into())?;
+    let addr = local_addr(&socket)?;
+    socket.set_reuse_port(true)?;
+    Ok((addr, socket.into()))
 }
 
 /// A socket of the listening group of `addr`, bound and not yet listening; and its address, with the port.

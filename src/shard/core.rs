@@ -18,6 +18,7 @@ use super::desk::Job;
 use super::door::{Door, Listener, Service};
 use super::holds::Holds;
 use super::house::House;
+use super::listen::Coming;
 use super::pool::{Pool, Shelf};
 use super::shake::{HandshakeLimits, HandshakesInProgress, Shaking};
 use super::table::Table;
@@ -129,6 +130,8 @@ pub struct Core {
     /// The operator's questions, the one being worked on first.
     pub(super) jobs: VecDeque<Job>,
     pub(super) holds: Holds,
+    /// Listeners that come and go.
+    pub(super) coming: Coming,
     /// What the message being handled has taken from its client's flow control.
     pub(super) charge: Option<Charge>,
     /// Throttles of single clients.
@@ -216,6 +219,7 @@ impl Core {
             agents: Agents::new(),
             jobs: VecDeque::new(),
             holds: Holds::default(),
+            coming: Coming::default(),
             charge: None,
             throttles: HashMap::new(),
             shared: Shared::default(),
@@ -363,6 +367,8 @@ impl Core {
         match done {
             Done::Accepted { listener, conn, peer } => self.accepted(listener, conn, peer),
             Done::AcceptFailed { .. } => self.counters.accept_failed += 1,
+            Done::Bound { listener, result } => self.bound(listener, result),
+            Done::Unbound(listener) => self.unbound(listener),
             Done::Sent { client, payload, result } => self.sent(client, payload, result),
             Done::ReceiveEnded { client, why } => self.receive_ended(client, why),
             Done::Read { client, buffer, result } => self.file_read(client, buffer, result),

@@ -19,7 +19,7 @@ const LOOKS_PER_TURN: u32 = 2_048;
 const ACTS_PER_TURN: usize = 256;
 
 /// The answer to what is about no client.
-const DONE: Told = Told::Done { clients: 0, unknown: Vec::new() };
+pub(super) const DONE: Told = Told::Done { clients: 0, unknown: Vec::new() };
 
 /// A question being worked on.
 #[derive(Debug)]
@@ -53,6 +53,9 @@ impl Core {
                 self.door.change(change);
                 Some(DONE)
             }
+            Ask::Add(new) => self.add_service(&mut job.at, new),
+            Ask::Open(service) => self.open_service(&mut job.at, *service),
+            Ask::Remove(service) => self.remove_service(&mut job.at, *service),
             Ask::Drain(service) => {
                 self.drain_service(*service);
                 Some(DONE)

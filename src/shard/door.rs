@@ -154,6 +154,25 @@ impl Door {
         slots.set(rules.sessions, rules.probes);
     }
 
+    /// Another service, closed until it is opened.
+    pub(super) fn add(&mut self, rules: Service) {
+        self.remove(rules.id);
+        let slots = Slots::new(rules.sessions, rules.probes);
+        self.services.push(Standing { slots, rules, draining: true });
+    }
+
+    /// Newcomers are taken.
+    pub(super) fn open(&mut self, service: ServiceId) {
+        if let Some(standing) = self.standing(service) {
+            standing.draining = false;
+        }
+    }
+
+    /// One service less; who came by it stays.
+    pub(super) fn remove(&mut self, service: ServiceId) {
+        self.services.retain(|standing| standing.rules.id != service);
+    }
+
     /// No newcomers any more.
     pub(super) fn drain(&mut self, service: ServiceId) {
         if let Some(standing) = self.standing(service) {

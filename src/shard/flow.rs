@@ -484,7 +484,12 @@ impl Core {
             return self.queue(id);
         }
         client.flags |= Flags::RECEIVING;
-        self.ops.push(Op::Receive { client: id, conn: client.conn });
+        let conn = client.conn;
+        let op = match self.part_up(id) {
+            Some(most) => Op::ReceivePart { client: id, conn, most },
+            None => Op::Receive { client: id, conn },
+        };
+        self.ops.push(op);
     }
 
     /// Puts a client in the queue of those that are tried again soon.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::core::Core;
 use crate::admission::{Bucket, Limit};
+use crate::base::limits::RECV_BUFFER;
 use crate::base::{Class, ClientId, Instant, ServiceId};
 use crate::client::Flags;
 
@@ -111,7 +112,12 @@ impl Core {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.flags.set(Flags::PAUSED, time > Duration::ZERO);
         if time > Duration::ZERO {
-            self.hold(id, Way::Up, self.now + time);
+            let until = self.now + time;
+            // Not its fault either; as long as its transport is not open this is the deadline of that.
+            if let Some(client) = self.clients.get_mut(id).filter(|client| client.channel.is_open()) {
+                client.message_begun = until.secs();
+            }
+            self.hold(id, Way::Up, until);
         } else {
             self.read_again(id);
         }
@@ -161,8 +167,7 @@ impl Core {
             return bytes;
         }
         let slowest = self.buckets(id, Way::Down).map(|bucket| bucket.rate()).min();
-        let piece = |rate: u64| (rate as usize / (1_000 / PIECE.as_millis() as usize)).max(LEAST_PIECE);
-        slowest.map_or(bytes, |rate| bytes.min(piece(rate)))
+        slowest.map_or(bytes, |rate| bytes.min(piece_of(rate)))
     }
 
     /// Asks to send `bytes` of what the client has asked for. False when that has to wait: `flow` comes back to it then.
@@ -200,6 +205,15 @@ impl Core {
         });
     }
 
+    /// Bytes of a piece that a client is read in, when that is less than a buffer.
+    pub(super) fn part_up(&mut self, id: ClientId) -> Option<u16> {
+        if !self.is_throttled(id) {
+            return None;
+        }
+        let slowest = self.buckets(id, Way::Up).map(|bucket| bucket.rate()).min()?;
+        Some(piece_of(slowest)).filter(|most| *most < RECV_BUFFER).and_then(|most| u16::try_from(most).ok())
+    }
+
     /// Bytes have come: the client is read again when they are paid for.
     pub(super) fn charge_up(&mut self, id: ClientId, bytes: usize) {
         if !self.is_throttled(id) {
@@ -211,8 +225,23 @@ impl Core {
             bucket.ready_at()
         });
         if let Some(paid) = paid.max().filter(|paid| *paid > now) {
+            self.excuse(id, paid);
             self.hold(id, Way::Up, paid);
         }
+    }
+
+    /// The time in which we do not read a client is not its own, and a message in parts is not late for it: with a throttle of its own,
+    /// which it has used up, its time begins anew; those that many share do not excuse more than they have cost it.
+    fn excuse(&mut self, id: ClientId, until: Instant) {
+        let now = self.now;
+        let own = self.throttles.get(&id).and_then(|throttle| throttle.up.as_ref());
+        let is_own = own.is_some_and(|bucket| bucket.ready_at() > now);
+        let client = self.clients.get_mut(id);
+        let Some(client) = client.filter(|client| client.channel.is_open()) else { return };
+        client.message_begun = match is_own {
+            true => until.secs(),
+            false => client.message_begun.saturating_add(until.since(now).as_secs() as u32).min(until.secs()),
+        };
     }
 
     /// True exactly when some throttle concerns the client, or it has been granted a piece under one.
@@ -235,4 +264,9 @@ impl Core {
             Way::Down => throttle.down.as_mut(),
         })
     }
+}
+
+/// Bytes of a piece at this rate.
+fn piece_of(rate: u64) -> usize {
+    (rate as usize / (1_000 / PIECE.as_millis() as usize)).max(LEAST_PIECE)
 }

@@ -34,6 +34,7 @@ mod getdata;
 mod holds;
 mod house;
 mod hub_link;
+mod listen;
 mod pool;
 mod secure;
 mod shake;

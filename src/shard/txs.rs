@@ -1,9 +1,12 @@
 //! Transactions of clients: announcements and the transactions themselves, passed to the hub once.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use super::core::Core;
 use super::flow::OUTBOX_SOFT;
+use crate::admission::Host;
 use crate::base::limits::{ANNOUNCERS_PER_SHARD, MAX_TX_ANNOUNCEMENTS, MAX_TX_IN_FLIGHT};
 use crate::base::{ClientId, Fault};
 use crate::feed::Seen;
@@ -13,6 +16,7 @@ use crate::wire::{Inv, InvKind, InvList, Tx, write};
 impl Core {
     /// A client's `inv`. Blocks are the node's to announce; transactions not known here go to the hub.
     pub(super) fn tx_invs(&mut self, id: ClientId, list: InvList<'_>) {
+        let Some(host) = self.host(id) else { return };
         let (mut passed, mut heard) = (0, 0);
         for inv in list.iter().filter(|inv| inv.kind.is_tx()) {
             let mark = self.seen.mark(&inv.hash);
@@ -41,12 +45,13 @@ impl Core {
             passed += 1;
             self.seen.set(&inv.hash, mark + 1);
             self.counters.tx_inv_passed += 1;
-            self.tell_hub(ToHub::TxAnnounced { client: id, inv });
+            self.tell_hub(ToHub::TxAnnounced { client: id, host, inv });
         }
     }
 
     /// A client's `tx`.
     pub(super) fn tx(&mut self, id: ClientId, payload: &[u8]) {
+        let Some(host) = self.host(id) else { return };
         let Ok(tx) = Tx::parse(payload) else { return self.counters.fault(Fault::BadTx) };
         let (txid, wtxid) = (tx.txid(), tx.wtxid());
         if let Some(asked) = self.asked.get_mut(&id) {
@@ -63,7 +68,13 @@ impl Core {
         // Only the wtxid: another witness for the same txid may be the valid one.
         self.seen.set(&wtxid, Seen::RECEIVED);
         self.counters.tx_in += 1;
-        self.tell_hub(ToHub::Tx { client: id, txid, wtxid, tx: Bytes::copy_from_slice(payload) });
+        let tx = Bytes::copy_from_slice(payload);
+        self.tell_hub(ToHub::Tx { client: id, host, txid, wtxid, tx });
+    }
+
+    /// Who answers for what a client sends.
+    fn host(&mut self, id: ClientId) -> Option<Host> {
+        self.clients.get_mut(id).map(|client| Host::of(SocketAddr::from(client.peer).ip()))
     }
 
     /// A client's `notfound`: the hub asks another announcer.

@@ -89,7 +89,7 @@ pub fn client(relay: &Relay, source: [u8; 4]) -> Client {
 }
 
 /// True exactly when the relay shakes hands with who comes from there.
-fn is_let_in(relay: &Relay, source: [u8; 4]) -> bool {
+pub fn is_let_in(relay: &Relay, source: [u8; 4]) -> bool {
     let opened = Client::open(relay.listen(), Some(IpAddr::from(source)));
     opened.is_ok_and(|mut client| client.handshake(&Options::default()).is_ok())
 }

@@ -12,16 +12,20 @@ use breakwater::wire::{Hash, Inv, InvKind};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
-use super::world::{World, client};
+use super::world::{World, client, host};
 use super::{chain, ready};
 
 fn submit(world: &mut World, rng: &mut SmallRng) -> (Hash, Hash) {
     let tx = world.node(0).chain_mut().make_tx(rng, 300).unwrap();
     let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
-    world.client_says(ToHub::TxAnnounced { client: client(3), inv: Inv { kind: InvKind::Wtx, hash: wtxid } });
+    world.client_says(ToHub::TxAnnounced {
+        client: client(3),
+        host: host(3),
+        inv: Inv { kind: InvKind::Wtx, hash: wtxid },
+    });
     world.run_ms(1);
     assert_eq!(world.shard.asks.last().unwrap().inv.hash, wtxid);
-    world.client_says(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
+    world.client_says(ToHub::Tx { client: client(3), host: host(3), txid, wtxid, tx: serialize(&tx).into() });
     (txid, wtxid)
 }
 
@@ -88,7 +92,7 @@ fn transactions_wait_for_a_node_that_is_away() {
     let tx = world.node(0).chain_mut().make_tx(&mut rng, 300).unwrap();
     let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
     world.kill_node(0);
-    world.client_says(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
+    world.client_says(ToHub::Tx { client: client(3), host: host(3), txid, wtxid, tx: serialize(&tx).into() });
     world.run(Duration::from_secs(5));
     assert!(world.shard.txs.is_empty());
     world.start_node(0);
@@ -104,7 +108,7 @@ fn a_transaction_the_node_had_already_is_found_by_asking() {
     let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
     world.node(0).chain_mut().accept_tx(&tx).unwrap();
     ready(&mut world);
-    world.client_says(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
+    world.client_says(ToHub::Tx { client: client(3), host: host(3), txid, wtxid, tx: serialize(&tx).into() });
     world.until("acceptance", 20, |w| w.shard.txs == [txid]);
 }
 
@@ -221,7 +225,7 @@ fn what_came_back_is_announced_when_the_node_names_it() {
     reorganise(&mut world, 1, 2);
     // A client sends it again: the node, asked on the ear, gives it.
     let wtxid = tx.compute_wtxid().to_byte_array();
-    world.client_says(ToHub::Tx { client: client(3), txid, wtxid, tx: serialize(&tx).into() });
+    world.client_says(ToHub::Tx { client: client(3), host: host(3), txid, wtxid, tx: serialize(&tx).into() });
     world.until("a second announcement", 20, |w| w.shard.txs == [txid, txid]);
     world.run(Duration::from_secs(5));
     assert_eq!(world.shard.txs.len(), 2);

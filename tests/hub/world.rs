@@ -1,10 +1,11 @@
 //! A hub, stub nodes and a simulated disk in one thread: virtual time that jumps to the next thing due.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use breakwater::admission::Host;
 use breakwater::base::limits::SEGMENT_BYTES;
 use breakwater::base::{ClientId, Instant, Nonces, ShardId};
 use breakwater::feed::{BlockNews, ChainView};
@@ -56,6 +57,11 @@ pub struct World {
     pub busy: u32,
     /// The oldest link of this node, its main one, carries no transactions to it any more.
     pub half_dead: Option<usize>,
+    /// How long nodes take for a transaction; nothing else is handled meanwhile.
+    pub verdict: Duration,
+    /// When each node is done with what it has been sent, and what that is.
+    busy_until: Vec<Instant>,
+    to_nodes: VecDeque<(Instant, LinkId, Vec<u8>)>,
     pub now: Instant,
     pub shard: Shard,
     pub ready: Option<(u32, Hash)>,
@@ -104,6 +110,7 @@ impl World {
             nonces: Nonces::new(0x1234_5678_9abc_0000),
             seed: 7,
         };
+        let nodes = chains.len();
         let mut world = World {
             hub: None,
             disk: SimDisk::new(),
@@ -116,6 +123,9 @@ impl World {
             v2: false,
             busy: 0,
             half_dead: None,
+            verdict: Duration::ZERO,
+            busy_until: vec![Instant(0); nodes],
+            to_nodes: VecDeque::new(),
             now: Instant(1),
             shard: Shard::default(),
             ready: None,
@@ -221,8 +231,13 @@ impl World {
             self.settle();
             let wakes = self.nodes.iter().flatten().map(StubNode::next_wake);
             let hub = self.hub.as_ref().map(Hub::next_wake);
-            let next =
-                wakes.chain(hub).min().unwrap_or(Instant::FAR).max(self.now + Duration::from_micros(100));
+            let sent = self.to_nodes.front().map(|(at, ..)| *at);
+            let next = wakes
+                .chain(hub)
+                .chain(sent)
+                .min()
+                .unwrap_or(Instant::FAR)
+                .max(self.now + Duration::from_micros(100));
             if next > end {
                 self.now = end;
                 return;
@@ -232,13 +247,18 @@ impl World {
             for node in self.nodes.iter_mut().flatten() {
                 node.tick(now);
             }
+            while self.to_nodes.front().is_some_and(|(at, ..)| *at <= now) {
+                let (_, link, bytes) = self.to_nodes.pop_front().unwrap();
+                self.reach_node(link, &bytes);
+            }
             if let Some(hub) = &mut self.hub
                 && now >= hub.next_wake()
             {
                 hub.tick(now, unix);
                 self.ticks += 1;
-                // A busy hub wakes some 100 times a second, for a while.
-                assert!(self.ticks < 2_000 + 100 * u64::from(now.secs()), "the hub does not sleep");
+                // A busy hub wakes some 100 times a second, for a while; with each transaction when they come one by one.
+                let most = if self.verdict.is_zero() { 100 } else { 1_000 };
+                assert!(self.ticks < 2_000 + most * u64::from(now.secs()), "the hub does not sleep");
             }
         }
     }
@@ -308,9 +328,7 @@ impl World {
                     theirs.received_v1(&mut wire, &mut frames, &mut Vec::new()).unwrap();
                     bytes = frames;
                 }
-                if let Some(node) = self.links.get(&link).and_then(|n| self.nodes[*n].as_mut()) {
-                    node.received(now, PeerId(link.0), &bytes);
-                }
+                self.send_to_node(link, bytes);
             }
             Output::Close { link } => {
                 if let Some(node) = self.links.remove(&link).and_then(|n| self.nodes[n].as_mut()) {
@@ -323,6 +341,24 @@ impl World {
                 self.ready = Some((height, hash));
             }
             Output::Event(event) => self.events.push(event),
+        }
+    }
+
+    /// At once, or when the node has dealt with what came before and with this.
+    fn send_to_node(&mut self, link: LinkId, bytes: Vec<u8>) {
+        let Some(n) = self.links.get(&link).copied() else { return };
+        if self.verdict.is_zero() {
+            return self.reach_node(link, &bytes);
+        }
+        let txs = u32::from(&bytes[4..7] == b"tx\0");
+        self.busy_until[n] = self.busy_until[n].max(self.now) + self.verdict * txs;
+        self.to_nodes.push_back((self.busy_until[n], link, bytes));
+    }
+
+    fn reach_node(&mut self, link: LinkId, bytes: &[u8]) {
+        let now = self.now;
+        if let Some(node) = self.links.get(&link).and_then(|n| self.nodes[*n].as_mut()) {
+            node.received(now, PeerId(link.0), bytes);
         }
     }
 
@@ -422,6 +458,11 @@ impl World {
 
 pub fn client(slot: u32) -> ClientId {
     ClientId { slot, generation: 1 }
+}
+
+/// Each client in a network of its own.
+pub fn host(slot: u32) -> Host {
+    Host::V4(slot << 8)
 }
 
 /// News come in chain order, belong to the picture, and leave no gap behind the fork.

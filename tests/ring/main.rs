@@ -3,6 +3,7 @@
 #![allow(unsafe_code, clippy::unwrap_used, clippy::panic)]
 
 mod accept;
+mod bind;
 mod receive;
 mod rig;
 mod send;

@@ -3,12 +3,25 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use breakwater::base::limits::CROWD;
+use breakwater::base::limits::{CROWD, RECV_BUFFER};
 use breakwater::io::{Done, IoEnd, Kernel, Op, Payload};
 use breakwater::ring::RingConfig;
 use bytes::Bytes;
 
 use super::rig::*;
+
+#[test]
+fn a_part_is_as_long_as_was_asked_for() {
+    let mut rig = Rig::local();
+    let (mut stream, client, conn) = rig.pair();
+    stream.write_all(&vec![7; 20_000]).unwrap();
+    rig.run_for(Duration::from_millis(20));
+    for (most, length) in [(256, 256), (300, 288), (1, 16), (u16::MAX, 4_080), (1_600, 1_600)] {
+        rig.ring.push(Op::ReceivePart { client, conn, most });
+        assert_eq!(rig.received(client).map(|bytes| bytes.len()), Ok(length), "of {most}");
+    }
+    assert_eq!(rig.receive(client, conn).map(|bytes| bytes.len()), Ok(RECV_BUFFER), "a whole buffer again");
+}
 
 #[test]
 fn bytes_come_in_order_and_an_echo_goes_back() {

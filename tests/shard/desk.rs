@@ -245,6 +245,67 @@ fn what_a_throttled_client_sends_is_read_at_its_rate() {
     rig.finish();
 }
 
+/// Bytes that the shard has taken of a connection while `time` passes.
+fn taken(rig: &mut Rig, conn: u32, time: Duration) -> usize {
+    let waits = |rig: &Rig| rig.kernel.0.borrow().peers[&conn].inbox.len();
+    let before = waits(rig);
+    pass(rig, time, &[conn]);
+    before - waits(rig)
+}
+
+#[test]
+fn a_throttled_client_is_received_at_its_rate_in_pieces_of_it() {
+    for rate in [10_000, 30_000, 1_000_000] {
+        let mut rig = Rig::new();
+        let (conn, free) = (rig.client(PLAIN), rig.client(PLAIN));
+        let id = rig.everybody()[0].id;
+        act(&mut rig, Who::Ids(vec![id]), Action::Throttle { down: Limit::Keep, up: Limit::Bytes(rate) });
+        let pings: Vec<u8> = (0..400_000).flat_map(ping).collect();
+        rig.send(conn, &pings);
+        rig.send(free, &pings);
+        taken(&mut rig, conn, Duration::from_secs(1));
+        assert!(rig.kernel.0.borrow().peers[&free].inbox.is_empty(), "the neighbour is read at once");
+        within_one_percent(taken(&mut rig, conn, Duration::from_secs(10)), rate, 10);
+        // As before, once nothing holds it.
+        act(&mut rig, Who::Ids(vec![id]), Action::Throttle { down: Limit::Keep, up: Limit::Unlimited });
+        taken(&mut rig, conn, Duration::from_secs(1));
+        assert!(rig.kernel.0.borrow().peers[&conn].inbox.is_empty());
+        rig.finish();
+    }
+}
+
+#[test]
+fn a_message_that_our_own_throttle_makes_slow_is_not_late() {
+    let mut rig = Rig::new();
+    let (slow, stops) = (rig.client(PLAIN), rig.client(PLAIN));
+    let ids: Vec<ClientId> = rig.everybody().iter().map(|client| client.id).collect();
+    let limit = Limit::Bytes(10_000);
+    act(&mut rig, Who::Ids(ids.clone()), Action::Throttle { down: Limit::Keep, up: limit });
+    // Three megabytes take five minutes at that rate; the longest a message may take is two.
+    let unknown = super::message("nonsense", &vec![0; 3_000_000]);
+    rig.send(slow, &unknown);
+    rig.send(stops, &unknown[..100_000]);
+    for second in 0..290 {
+        rig.advance(1);
+        // All that has been paid for: a client sends on as fast as it is let.
+        pass(&mut rig, MILLISECOND, &[slow]);
+        assert!(rig.closed(slow).is_none(), "after {second} s");
+    }
+    assert_eq!(
+        (rig.ends(End::SlowMessage), rig.closed(stops).is_some()),
+        (1, true),
+        "who stops is late all the same"
+    );
+    // Nor is one late whom the operator has paused in the middle of a message.
+    let paused = rig.client(PLAIN);
+    rig.send(paused, &unknown[..1_000]);
+    let id = rig.everybody().iter().map(|client| client.id).max_by_key(|id| id.generation).unwrap();
+    act(&mut rig, Who::Ids(vec![id]), Action::Pause(Duration::from_secs(600)));
+    rig.advance(300);
+    assert!(rig.closed(paused).is_none());
+    rig.finish();
+}
+
 #[test]
 fn a_long_table_is_looked_at_over_several_turns() {
     let mut rig = Rig::with(super::ShardConfig { max_clients: 6_000, ..super::config() });

@@ -13,6 +13,9 @@ use breakwater::base::limits::{DONES_PER_TURN, RECV_BUFFER};
 use breakwater::base::{ClientId, Conn, Instant, UnixTime};
 use breakwater::io::{BufferId, Done, FileRef, IoEnd, Kernel, KernelCounters, ListenerId, Op, Payload};
 
+/// A port that somebody else has.
+pub const TAKEN_PORT: u16 = 1;
+
 /// A connection as the other side sees it.
 #[derive(Debug, Default)]
 pub struct Peer {
@@ -27,6 +30,8 @@ pub struct Peer {
     /// The shard has closed it; true with a reset.
     pub closed: Option<bool>,
     receive: Option<ClientId>,
+    /// Of that, most bytes.
+    most: usize,
     send: Option<(ClientId, Payload)>,
 }
 
@@ -44,6 +49,8 @@ pub struct State {
     pub now: Instant,
     pub peers: BTreeMap<u32, Peer>,
     pub listening: BTreeSet<u8>,
+    /// Listeners made at run time.
+    pub bound: BTreeSet<u8>,
     /// Of these, those told to accept nobody.
     pub held: BTreeSet<u8>,
     /// Reads of files wait until the test lets them go.
@@ -110,7 +117,7 @@ impl Script {
             }
             let Some(client) = peer.receive else { continue };
             if !peer.inbox.is_empty() {
-                let count = peer.inbox.len().min(piece);
+                let count = peer.inbox.len().min(piece).min(peer.most);
                 let bytes: Vec<u8> = peer.inbox.drain(..count).collect();
                 while state.buffers.contains_key(&state.next_buffer) {
                     state.next_buffer = state.next_buffer.wrapping_add(1);
@@ -190,13 +197,30 @@ impl State {
                 assert!(self.listening.contains(&listener.0), "{listener:?} does not listen");
                 self.held.insert(listener.0);
             }
+            Op::Bind { listener, at } => {
+                let taken = at.port() == TAKEN_PORT;
+                assert!(taken || self.bound.insert(listener.0), "{listener:?} is bound already");
+                let result = if taken { Err(98) } else { Ok(()) };
+                self.dones.push_back(Done::Bound { listener, result });
+            }
+            Op::Unbind(listener) => {
+                self.bound.remove(&listener.0);
+                self.listening.remove(&listener.0);
+                self.held.remove(&listener.0);
+                self.dones.push_back(Done::Unbound(listener));
+            }
             Op::StopListening(listener) => {
                 assert!(self.listening.remove(&listener.0), "{listener:?} did not listen");
+            }
+            Op::ReceivePart { client, conn, most } => {
+                self.take(Op::Receive { client, conn });
+                self.peers.get_mut(&conn.0).expect("a connection").most = usize::from(most);
             }
             Op::Receive { client, conn } => {
                 let peer = self.peers.get_mut(&conn.0).expect("a connection that exists");
                 assert!(peer.closed.is_none(), "receive on a closed connection");
                 assert!(peer.receive.replace(client).is_none(), "two receives on one connection");
+                peer.most = usize::MAX;
             }
             Op::Recycle(buffer) => {
                 assert!(self.buffers.remove(&buffer.0).is_some(), "{buffer:?} was not out");

@@ -68,6 +68,7 @@ impl EchoShard {
                 self.receive(client, conn);
             }
             Done::AcceptFailed { .. } => self.accept_errors += 1,
+            Done::Bound { .. } | Done::Unbound(_) => {}
             Done::Received { client, buffer, len } => {
                 self.receives -= 1;
                 let bytes = self.kernel.received(buffer, len).to_vec();

@@ -45,6 +45,8 @@ struct Sending {
 struct Slot {
     tcp: TcpId,
     receive: Option<ClientId>,
+    /// Of that, most bytes.
+    most: usize,
     send: Option<Sending>,
 }
 
@@ -226,6 +228,14 @@ impl Net {
                 }
                 self.ports[port].held.insert(listener.0);
             }
+            Op::Bind { listener, .. } => {
+                self.complete(port, Pending::Done(Done::Bound { listener, result: Ok(()) }));
+            }
+            Op::Unbind(listener) => {
+                self.ports[port].listening.remove(&listener.0);
+                self.ports[port].held.remove(&listener.0);
+                self.complete(port, Pending::Done(Done::Unbound(listener)));
+            }
             Op::StopListening(listener) => {
                 self.note(format_args!("k{port} stop listening {}", listener.0));
                 // Who is in the queue is taken before the socket closes, held or not.
@@ -237,6 +247,10 @@ impl Net {
                 let new = self.ports[port].free_buffers.insert(buffer.0);
                 assert!(new && buffer.0 < self.ports[port].buffers, "recycled a buffer not held: {buffer:?}");
                 self.feed_starving(port);
+            }
+            Op::ReceivePart { client, conn, most } => {
+                self.slot(port, conn.0, "receive").most = usize::from(most);
+                self.submit(port, Op::Receive { client, conn });
             }
             Op::Receive { client, conn } => {
                 let slot = self.slot(port, conn.0, "receive");
@@ -320,8 +334,9 @@ impl Net {
             return self.complete(port, Pending::Done(Done::ReceiveEnded { client, why }));
         }
         let Some(buffer) = self.take_buffer(port, conn) else { return };
-        self.slot(port, conn, "receive").receive = None;
-        let len = waiting.min(RECV_BUFFER);
+        let slot = self.slot(port, conn, "receive");
+        slot.receive = None;
+        let len = waiting.min(std::mem::replace(&mut slot.most, RECV_BUFFER));
         let data: Vec<u8> = self.end(tcp, 0).pipe.arrived.drain(..len).collect();
         self.freed(tcp, 0, len);
         self.complete(port, Pending::Received { client, buffer, data });
@@ -408,7 +423,7 @@ impl Net {
         let peer = entry.peer;
         let conns = &mut self.ports[port].conns;
         let conn = (0..).find(|n| !conns.contains_key(n)).unwrap_or(u32::MAX);
-        conns.insert(conn, Slot { tcp, receive: None, send: None });
+        conns.insert(conn, Slot { tcp, receive: None, most: RECV_BUFFER, send: None });
         entry.ends[1].owner = Owner::Port(port, conn);
         self.note(format_args!("k{port} accept {conn} = net {tcp} from {peer}"));
         self.complete(port, Pending::Done(Done::Accepted { listener, conn: Conn(conn), peer }));

@@ -16,6 +16,7 @@ use crate::base::{Nonces, ShardId};
 use crate::cli::admin::Door;
 use crate::cli::host::Host;
 use crate::cli::observe;
+use crate::cli::reload::{Reloader, Source};
 use crate::cli::{Failure, open_door, run};
 use crate::control::admin::Events;
 use crate::control::{Config, metrics};
@@ -83,7 +84,7 @@ pub(super) fn start(
     let (server, certificate) = self_signed()?;
     let config = config(&folder.0, node, clients, files)?;
     let (seed, nonces) = (rand::random(), Nonces::new(rand::random()));
-    let host = Host::start(&config, nonces, seed, Some(server))?;
+    let host = Host::start(&config, nonces, seed, Some(server.clone()))?;
     let (Some(open), Some(tls)) = (host.addresses.first().copied(), host.tls_addresses.first().copied())
     else {
         return Err(Failure::Other("the relay has not the two addresses it was given".into()));
@@ -95,7 +96,7 @@ pub(super) fn start(
     let admin = config.admin.socket.clone().unwrap_or_default();
     let work = move || {
         let services = host.services.clone();
-        let (links, bell, threads, _reserved) = host.split();
+        let (links, bell, threads, reserved) = host.split();
         // Opened on this thread: the store stays where it is made.
         let (store, opened) = run::open_store(&config)?;
         let door = Door::open(&config.admin)?;
@@ -106,6 +107,10 @@ pub(super) fn start(
             Hub::new(hub_config, store, opened, now, unix)
                 .map_err(|error| Failure::Other(format!("store: {error}")))
         };
+        // What is made here has no files that could be read again.
+        let source = Source { file: None, flags: Table::new() };
+        let read = (config.clone(), Table::new());
+        let (reloader, reloads) = Reloader::new(source, read, Some(server), asked.clone());
         // On an error nobody has told the shards to end: they end with the process.
         let tags = TagNames::new();
         let around = Surroundings {
@@ -120,7 +125,10 @@ pub(super) fn start(
             ledger: Ledger::new(RECENT),
             state: StateFolder(config.network_dir()),
             tags: tags.clone(),
-            serve: door.serve(metrics, tags),
+            serve: door.serve(metrics, tags, reloader),
+            reserved,
+            newcomers: config.newcomers(),
+            live: Box::new(reloads),
         };
         driver::run(make, around)?;
         Host::join(threads);

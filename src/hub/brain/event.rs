@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::base::{Nonces, ShardId};
+use crate::hub::count::counters;
 use crate::hub::session::LinkKind;
 use crate::hub::store::Keep;
 use crate::link::{ToHub, ToShard};
@@ -255,22 +256,9 @@ pub enum HubEvent {
     OpenWithoutNode,
 }
 
-macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $name:ident;)+) => {
-        /// The hub's counters, as totals since its start.
-        #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-        pub struct HubCounters { $($(#[doc = $doc])+ pub $name: u64),+ }
-
-        impl HubCounters {
-            /// Each counter with its name and what it counts, in a stable order.
-            pub fn list(&self) -> Vec<(&'static str, &'static str, u64)> {
-                vec![$((stringify!($name), concat!($($doc),+), self.$name)),+]
-            }
-        }
-    };
-}
-
 counters! {
+    /// The hub's counters, as totals since its start.
+    HubCounters:
     /// Links asked for.
     connects;
     /// Links that could not be opened.

@@ -12,6 +12,7 @@
 //!     filters   compact filters and their headers
 //!     txs       transactions of nodes: mempool, telling the shards
 //!     submit    transactions of clients on their way to a node, and the verdict
+//!     flights   those a node is busy with
 //!     wants     questions of clients that shards cannot answer
 //!     line      in which order these go to nodes
 //!     policy    what clients are promised, and when they are let in
@@ -31,6 +32,7 @@ mod blocks;
 mod early;
 mod event;
 mod filters;
+mod flights;
 mod headers;
 mod keeper;
 mod line;
@@ -56,6 +58,7 @@ use crate::feed::ChainView;
 use crate::hub::chain::{Chain, ChainCounters, HeaderError};
 use crate::hub::session::{Break, Heard};
 use crate::hub::store::{Opened, Store, StoreCounters};
+use crate::hub::submissions::{Sender, SubmissionCounters};
 use crate::link::{ToHub, ToShard};
 use crate::wire::{self, Command, Framing, Magic, Message, Step, WireError, write};
 
@@ -246,6 +249,17 @@ impl Hub {
         (self.txs.mempool.len(), self.txs.mempool.bytes())
     }
 
+    /// Transactions of clients that wait for their turn at a node, that wait for a verdict, and that nodes have not dealt with.
+    pub fn submissions(&self) -> (usize, usize, usize) {
+        let (waiting, submitted) = self.txs.submissions.held();
+        (waiting, submitted, self.txs.flights.len())
+    }
+
+    /// What has been counted of transactions of clients.
+    pub fn submission_counters(&self) -> SubmissionCounters {
+        self.txs.submissions.counters()
+    }
+
     /// True exactly when every shard has ended after `Drain`.
     pub fn is_drained(&self) -> bool {
         self.drained == Some(0)
@@ -283,8 +297,12 @@ impl Hub {
     fn shard_says(&mut self, shard: ShardId, entry: ToHub) {
         let client = |id| ClientRef { shard, id };
         match entry {
-            ToHub::TxAnnounced { client: id, inv } => self.client_announces(client(id), inv),
-            ToHub::Tx { client: id, txid, wtxid, tx } => self.client_sends(client(id), txid, wtxid, tx),
+            ToHub::TxAnnounced { client: id, host, inv } => {
+                self.client_announces(Sender { client: client(id), host }, inv);
+            }
+            ToHub::Tx { client: id, host, txid, wtxid, tx } => {
+                self.client_sends(Sender { client: client(id), host }, txid, wtxid, tx);
+            }
             ToHub::TxNotFound { client: id, inv } => self.client_lacks(client(id), inv),
             ToHub::Want { client, id, want } => self.on_want(shard, client, id, want),
             // Reports are the control room's, answers the desk's; the driver hands them on before they come here.
@@ -391,6 +409,7 @@ impl Hub {
             Message::Tx(_) => self.on_tx(id, &frame.as_v1(self.magic)),
             Message::GetData(list) => self.on_getdata(id, *list),
             Message::NotFound(list) => self.on_notfound(id, *list),
+            Message::Pong(nonce) => self.on_pong(id, *nonce),
             Message::Addr(payload, count) => self.on_addr(payload, *count),
             Message::AddrV2(payload, count) => self.on_addrv2(payload, *count),
             Message::FeeFilter(rate) => self.on_fee_filter(id, *rate),

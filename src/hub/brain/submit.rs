@@ -5,6 +5,10 @@
 //! nothing, so it is asked on the ear after `PROBE_FIRST`), or when a block contains it. While nothing is heard it goes to
 //! one more node after each `SUBMIT_ELSEWHERE`; the verdict's time begins anew then.
 //!
+//! How many a node is given before it has dealt with the former is bounded (`flights`); the others wait in fair turns of their hosts
+//! (`submissions`). A node that lacks what it was given and has dealt with has refused it, or waits for its parents: until it is
+//! accepted after all, its host is charged for that.
+//!
 //! Invariants: over one link a transaction is submitted once; `via` has an entry for exactly those that are submitted, with
 //! at least one link, all of them there.
 
@@ -14,7 +18,7 @@ use super::{Hub, HubEvent, LinkId, Output};
 use crate::base::limits::{HEADER_LEN, PROBE_FIRST, SUBMIT_ELSEWHERE};
 use crate::base::{ClientId, ClientRef, Instant};
 use crate::hub::session::LinkKind;
-use crate::hub::submissions::{Ask, Received, Refused, Submission};
+use crate::hub::submissions::{Ask, Received, Refused, Sender, Submission};
 use crate::link::{AskTx, ToShard};
 use crate::wire::{Hash, Inv, InvKind, InvList, Reader, WireError, tx::strip_tx, write};
 
@@ -32,11 +36,11 @@ pub(super) struct Via {
 }
 
 impl Hub {
-    pub(super) fn client_announces(&mut self, client: ClientRef, inv: Inv) {
+    pub(super) fn client_announces(&mut self, from: Sender, inv: Inv) {
         if self.txs.mempool.is_heard(&inv) {
             return;
         }
-        let ask = self.txs.submissions.announced(self.now, client, inv);
+        let ask = self.txs.submissions.announced(self.now, from, inv);
         self.tell_asks(ask);
     }
 
@@ -45,13 +49,13 @@ impl Hub {
         self.tell_asks(ask);
     }
 
-    pub(super) fn client_sends(&mut self, client: ClientRef, txid: Hash, wtxid: Hash, tx: Bytes) {
+    pub(super) fn client_sends(&mut self, from: Sender, txid: Hash, wtxid: Hash, tx: Bytes) {
         if self.txs.mempool.by_txid(&txid).is_some_and(|entry| !entry.unheard) {
             // Nobody needs to be asked for it any more.
             self.txs.submissions.accepted(self.now, &wtxid);
             return;
         }
-        match self.txs.submissions.received(self.now, client, txid, wtxid, tx) {
+        match self.txs.submissions.received(self.now, from, txid, wtxid, tx) {
             Received::New => self.pump_submissions(),
             // The shards go on dropping what is too heavy, whoever sends it.
             Received::Duplicate | Received::TooHeavy => {}
@@ -78,10 +82,10 @@ impl Hub {
         self.pump_submissions();
     }
 
-    /// Gives what waits to a node.
+    /// Gives what waits to nodes, as far as they have dealt with what they were given.
     pub(super) fn pump_submissions(&mut self) {
-        let Some(link) = self.submit_link(&[]) else { return };
         while let Some(tx) = self.txs.submissions.to_submit() {
+            let Some(link) = self.submit_link(&[], tx.tx.len()) else { break };
             if !self.txs.submissions.submitted(self.now, &tx.wtxid) {
                 break;
             }
@@ -92,12 +96,12 @@ impl Hub {
         self.wake_at(at);
     }
 
-    /// The main link of a node that has not been given something yet. A node that has not given its headers may be behind
+    /// The main link of a node that has not been given something of so many bytes yet, and may be now. A node that has not given its headers may be behind
     /// and refuse what it does not yet understand.
-    fn submit_link(&self, given: &[LinkId]) -> Option<LinkId> {
+    fn submit_link(&self, given: &[LinkId], bytes: usize) -> Option<LinkId> {
         let nodes = (0..self.nodes.list.len()).filter(|n| self.nodes.list[*n].synced);
         let mut links = nodes.filter_map(|n| self.nodes.ready_link(n, LinkKind::Main));
-        links.find(|link| !given.contains(link))
+        links.find(|link| !given.contains(link) && self.txs.flights.has_room(*link, bytes))
     }
 
     fn submit_on(&mut self, link: LinkId, tx: &Submission) {
@@ -111,21 +115,51 @@ impl Hub {
         let via = self.txs.via.entry(tx.wtxid).or_insert_with(fresh);
         via.given.push(link);
         (via.probe, via.pause, via.elsewhere) = (probe, PROBE_FIRST, elsewhere);
-        self.send(link, |out, magic| match (direct, wtxid_relay) {
-            (true, _) => write::raw(out, magic, "tx", &tx.tx),
-            (false, true) => {
-                let inv = Inv { kind: InvKind::Wtx, hash: tx.wtxid };
-                write::inventory(out, magic, "inv", [inv].into_iter());
+        let ping = self.txs.flights.begin(link, tx.wtxid, tx.tx.len());
+        self.send(link, |out, magic| {
+            match (direct, wtxid_relay) {
+                (true, _) => write::raw(out, magic, "tx", &tx.tx),
+                (false, true) => {
+                    let inv = Inv { kind: InvKind::Wtx, hash: tx.wtxid };
+                    write::inventory(out, magic, "inv", [inv].into_iter());
+                }
+                (false, false) => {
+                    let inv = Inv { kind: InvKind::Tx, hash: tx.txid };
+                    write::inventory(out, magic, "inv", [inv].into_iter());
+                }
             }
-            (false, false) => {
-                let inv = Inv { kind: InvKind::Tx, hash: tx.txid };
-                write::inventory(out, magic, "inv", [inv].into_iter());
-            }
+            write::ping(out, magic, ping);
         });
+    }
+
+    /// A node has dealt with what it was given before this ping.
+    pub(super) fn on_pong(&mut self, link: LinkId, nonce: u64) {
+        if self.txs.flights.pong(link, nonce) {
+            self.pump_submissions();
+        }
+    }
+
+    /// There is a verdict: nothing more is done about it.
+    pub(super) fn submitted_no_more(&mut self, wtxid: &Hash) {
+        self.txs.via.remove(wtxid);
+        self.txs.flights.end(wtxid);
+        self.pump_submissions();
+    }
+
+    /// A node lacks what it was asked for on `ear`: if it was given it, and has dealt with it, that is as good as a refusal.
+    pub(super) fn submission_lacked(&mut self, ear: LinkId, hash: &Hash) {
+        let Some(wtxid) = self.txs.submissions.get(hash).map(|tx| tx.wtxid) else { return };
+        let node = self.nodes.of(ear);
+        let main = node.and_then(|node| self.nodes.ready_link(node, LinkKind::Main));
+        let given = |main: &LinkId| self.txs.via.get(&wtxid).is_some_and(|via| via.given.contains(main));
+        if main.is_some_and(|main| given(&main) && !self.txs.flights.is_on(main, &wtxid)) {
+            self.txs.submissions.doubted(self.now, hash);
+        }
     }
 
     /// What was given over a link that is lost has to be given again, unless another node has it, too.
     pub(super) fn submissions_link_lost(&mut self, link: LinkId) {
+        self.txs.flights.lost(link);
         let mut back = Vec::new();
         for (wtxid, via) in &mut self.txs.via {
             if via.given.contains(&link) {
@@ -159,7 +193,8 @@ impl Hub {
         }
         self.wake_at(next);
         for (wtxid, given) in due {
-            let Some(link) = self.submit_link(&given) else { continue };
+            let bytes = self.txs.submissions.get(&wtxid).map_or(0, |tx| tx.tx.len());
+            let Some(link) = self.submit_link(&given, bytes) else { continue };
             let Some(tx) = self.txs.submissions.handed_on(now, &wtxid) else { continue };
             self.counters.txs_handed_on += 1;
             self.submit_on(link, &tx);
@@ -169,7 +204,7 @@ impl Hub {
     /// A node asks for what was announced to it.
     pub(super) fn on_getdata(&mut self, link: LinkId, list: InvList<'_>) {
         let mut out = Vec::new();
-        let mut missing = Vec::new();
+        let (mut missing, mut pings) = (Vec::new(), Vec::new());
         for inv in list.iter() {
             let found = if inv.kind.is_tx() { self.tx_message(&inv) } else { None };
             match found {
@@ -177,7 +212,14 @@ impl Hub {
                 Some(message) => out.extend_from_slice(&message),
                 None => missing.push(inv),
             }
+            // Now the work begins: what was announced is dealt with when the ping behind this is answered.
+            if let Some(tx) = self.txs.submissions.get(&inv.hash)
+                && self.txs.via.get(&tx.wtxid).is_some_and(|via| via.given.contains(&link))
+            {
+                pings.push(self.txs.flights.begin(link, tx.wtxid, tx.tx.len()));
+            }
         }
+        pings.into_iter().for_each(|ping| write::ping(&mut out, self.magic, ping));
         if !missing.is_empty() {
             write::inventory(&mut out, self.magic, "notfound", missing.into_iter());
         }
@@ -195,7 +237,7 @@ impl Hub {
 
     pub(super) fn tx_refused(&mut self, refused: &Refused) {
         self.counters.txs_refused += 1;
-        self.txs.via.remove(&refused.wtxid);
+        self.submitted_no_more(&refused.wtxid);
         self.tell_gone(refused.txid, refused.wtxid);
         self.out.push_back(Output::Event(HubEvent::TxRefused { wtxid: refused.wtxid }));
     }

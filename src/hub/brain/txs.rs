@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::flights::Flights;
 use super::submit::Via;
 use super::{Hub, LinkId};
 use crate::base::limits::{
@@ -44,6 +45,7 @@ pub(super) struct Txs {
     deadlines: BTreeSet<(Instant, Hash)>,
     /// By wtxid.
     pub(super) via: BTreeMap<Hash, Via>,
+    pub(super) flights: Flights,
     news: Vec<Arc<TxNews>>,
     gone: Vec<Hash>,
     /// When news and gone are told.
@@ -60,6 +62,7 @@ impl Txs {
             asked: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             via: BTreeMap::new(),
+            flights: Flights::default(),
             news: Vec::new(),
             gone: Vec::new(),
             flush_at: None,
@@ -173,7 +176,7 @@ impl Hub {
 
     fn client_tx_accepted(&mut self, tx: Submission) {
         self.counters.txs_accepted += 1;
-        self.txs.via.remove(&tx.wtxid);
+        self.submitted_no_more(&tx.wtxid);
         let mut message = Vec::with_capacity(HEADER_LEN + tx.tx.len());
         write::raw(&mut message, self.magic, "tx", &tx.tx);
         self.tx_accepted(message.into(), Some(tx.origin));
@@ -237,7 +240,7 @@ impl Hub {
             for txid in &block.txids {
                 if let Some(tx) = self.txs.submissions.accepted(self.now, txid) {
                     self.counters.txs_accepted += 1;
-                    self.txs.via.remove(&tx.wtxid);
+                    self.submitted_no_more(&tx.wtxid);
                 }
                 self.txs.forget(txid);
             }
@@ -267,6 +270,7 @@ impl Hub {
         for inv in list.iter() {
             if inv.kind.is_tx() {
                 if self.txs.asked.get(&inv.hash).is_some_and(|asked| asked.link == link) {
+                    self.submission_lacked(link, &inv.hash);
                     self.tx_failed(&inv.hash);
                 }
             } else if self.blocks.is_asked_on(&inv.hash, link) {

@@ -15,10 +15,10 @@ const MAY_LACK: Services = Services::NETWORK.union(Services::COMPACT_FILTERS);
 /// A service as it stands.
 #[derive(Clone, Debug)]
 pub(super) struct Standing {
-    id: ServiceId,
-    service: Service,
-    draining: bool,
-    removed: bool,
+    pub(super) id: ServiceId,
+    pub(super) service: Service,
+    pub(super) draining: bool,
+    pub(super) removed: bool,
 }
 
 impl Standing {
@@ -94,7 +94,8 @@ impl Desk {
         Ok(info.sessions + info.probes)
     }
 
-    /// Drains it, ends its clients, forgets it. Its number is not used again, its ports stay ours until the process ends.
+    /// Closes its listeners, ends its clients, forgets it; its ports are free when this is answered. Its number is not used again while
+    /// there are others.
     pub(super) fn remove_service(&mut self, now: Instant, service: ServiceId, reply: Reply<u64>) {
         let last = self.services.iter().filter(|standing| !standing.removed).count() == 1;
         match self.standing(service) {
@@ -105,18 +106,19 @@ impl Desk {
             }
             Ok(standing) => (standing.draining, standing.removed) = (true, true),
         }
-        self.tell_all(&Ask::Drain(service));
+        // Shards take questions in their order: with the answer to the second the first is done.
+        self.forget_service(service);
         let filter = Filter { service: Some(service), ..Filter::default() };
         self.act(now, Targets::Matching(filter), Action::End(End::Drained), reply);
     }
 
-    fn standing(&mut self, service: ServiceId) -> Result<&mut Standing, Refusal> {
+    pub(super) fn standing(&mut self, service: ServiceId) -> Result<&mut Standing, Refusal> {
         let found = self.services.iter_mut().find(|standing| standing.id == service && !standing.removed);
         found.ok_or_else(|| Refusal::Unknown { field: "service", value: service.0.to_string() })
     }
 }
 
-fn without(bits: Option<u64>) -> Services {
+pub(super) fn without(bits: Option<u64>) -> Services {
     bits.map_or(Services::empty(), |bits| MAY_LACK - Services::from_bits_retain(bits))
 }
 

@@ -12,7 +12,7 @@ const WORTH_TELLING: u64 = 200;
 /// A throttle and its parts, by shard.
 #[derive(Clone, Debug)]
 pub(super) struct Standing {
-    whole: SharedThrottle,
+    pub(super) whole: SharedThrottle,
     /// Down and up; empty without a limit.
     parts: [Vec<u64>; 2],
     /// What the shards have said last.

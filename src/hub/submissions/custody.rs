@@ -1,16 +1,20 @@
 //! Transactions in our hands: waiting for a node, or submitted and waiting for its verdict.
 //!
 //! Invariants: `waiting` and `submitted` together name each of `held` exactly once; `by_txid` names each of `held` under its
-//! txid; `bytes` is their sum; `shares` names each under its origin. When there is no room, the newest transactions of the
-//! client that holds the most give way, so that a few clients cannot keep the others out. A transaction may be here with several witnesses: those are different wtxids.
+//! txid; `bytes` is their sum; `shares` names each under its host, `turns` each that waits. When there is no room, the newest
+//! transactions of the host that holds the most give way, so that a few hosts cannot keep the others out. A transaction may be here with several witnesses: those are different wtxids.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::recent::Recent;
 use super::shares::Shares;
 use super::{Bounds, Received, Refused, RefusedWhy, Submission, SubmissionCounters, Verdict};
-use crate::base::limits::{MAX_QUICK_LOSSES, MAX_TX_WEIGHT, QUICK_LOSS, VERDICT_TIMEOUT, WAITING_TX_EXPIRY};
-use crate::base::{ClientRef, Instant};
+use crate::admission::{Fair, Host};
+use crate::base::Instant;
+use crate::base::limits::{
+    MAX_QUICK_LOSSES, MAX_TX_WEIGHT, QUICK_LOSS, REFUSED_COST_FACTOR, SUBMIT_COST, SUBMIT_COST_PER_BYTE,
+    VERDICT_TIMEOUT, WAITING_TX_EXPIRY,
+};
 use crate::wire::{Hash, tx};
 
 #[derive(Debug)]
@@ -23,6 +27,20 @@ struct Held {
     submitted: Option<Instant>,
     /// Times the link it went over was lost within `QUICK_LOSS` of it.
     losses: u8,
+    /// True exactly when its host has been charged as for a refused one.
+    doubted: bool,
+}
+
+impl Held {
+    /// What the node's work on it costs.
+    fn cost(&self) -> u64 {
+        SUBMIT_COST + SUBMIT_COST_PER_BYTE * self.what.tx.len() as u64
+    }
+
+    /// What it costs in addition when it is refused.
+    fn fine(&self) -> u64 {
+        self.cost() * (REFUSED_COST_FACTOR - 1)
+    }
 }
 
 #[derive(Debug)]
@@ -31,6 +49,7 @@ pub(super) struct Custody {
     held: HashMap<Hash, Held>,
     by_txid: HashMap<Hash, Vec<Hash>>,
     waiting: BTreeMap<u64, Hash>,
+    turns: Fair,
     submitted: BTreeSet<(Instant, Hash)>,
     bytes: usize,
     shares: Shares,
@@ -53,6 +72,7 @@ impl Custody {
             held: HashMap::new(),
             by_txid: HashMap::new(),
             waiting: BTreeMap::new(),
+            turns: Fair::new(),
             submitted: BTreeSet::new(),
             bytes: 0,
             shares: Shares::default(),
@@ -90,7 +110,7 @@ impl Custody {
             self.recent.put(now, what.wtxid, Verdict::Refused);
             return Received::TooHeavy;
         }
-        if !self.make_room(now, what.origin, what.tx.len(), counters) {
+        if !self.make_room(now, what.host, what.tx.len(), counters) {
             counters.full += 1;
             return Received::Full;
         }
@@ -98,26 +118,22 @@ impl Custody {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.bytes += what.tx.len();
-        self.shares.add(what.origin, seq, what.wtxid, what.tx.len());
+        self.shares.add(what.host, seq, what.wtxid, what.tx.len());
         self.waiting.insert(seq, what.wtxid);
         self.by_txid.entry(what.txid).or_default().push(what.wtxid);
-        self.held.insert(what.wtxid, Held { what, seq, came: now, submitted: None, losses: 0 });
+        let held = Held { what, seq, came: now, submitted: None, losses: 0, doubted: false };
+        self.turns.push(now, held.what.host, seq, held.cost());
+        self.held.insert(held.what.wtxid, held);
         Received::New
     }
 
-    /// Makes room for `len` bytes of a client; false, and nothing has changed, when nobody holds more than it would.
-    fn make_room(
-        &mut self,
-        now: Instant,
-        client: ClientRef,
-        len: usize,
-        counters: &mut SubmissionCounters,
-    ) -> bool {
+    /// Makes room for `len` bytes of a host; false, and nothing has changed, when nobody holds more than it would.
+    fn make_room(&mut self, now: Instant, host: Host, len: usize, counters: &mut SubmissionCounters) -> bool {
         let (held, most) = (self.bounds.held, self.bounds.held_bytes);
         let fits = |custody: &Custody| (custody.held.len() < held, custody.bytes + len <= most);
         let (count_fits, bytes_fit) = fits(self);
-        let by_count = self.shares.more_entries_than(client).filter(|_| !count_fits);
-        let by_bytes = self.shares.more_bytes_than(client, len).filter(|_| !bytes_fit);
+        let by_count = self.shares.more_entries_than(host).filter(|_| !count_fits);
+        let by_bytes = self.shares.more_bytes_than(host, len).filter(|_| !bytes_fit);
         if len > most || (!count_fits && by_count.is_none()) || (!bytes_fit && by_bytes.is_none()) {
             return false;
         }
@@ -140,7 +156,7 @@ impl Custody {
     }
 
     pub(super) fn to_submit(&self) -> Option<Submission> {
-        let wtxid = self.waiting.values().next()?;
+        let wtxid = self.waiting.get(&self.turns.next()?.1)?;
         self.held.get(wtxid).map(|held| held.what.clone())
     }
 
@@ -155,6 +171,7 @@ impl Custody {
         };
         held.submitted = Some(now);
         self.waiting.remove(&held.seq);
+        self.turns.serve(now, held.what.host, held.seq);
         self.submitted.insert((now, *wtxid));
         counters.submitted += 1;
         true
@@ -185,10 +202,13 @@ impl Custody {
             }
             return None;
         };
-        let what = self.remove(&wtxid)?;
+        let held = self.remove(now, &wtxid)?;
+        if held.doubted {
+            self.turns.forgive(now, held.what.host, held.fine());
+        }
         self.recent.put(now, wtxid, Verdict::Accepted);
         counters.accepted += 1;
-        Some(what)
+        Some(held.what)
     }
 
     pub(super) fn rejected(
@@ -199,6 +219,16 @@ impl Custody {
     ) -> Option<Refused> {
         let wtxid = self.resolve(hash)?;
         self.refuse(now, &wtxid, RefusedWhy::Rejected, counters)
+    }
+
+    pub(super) fn doubted(&mut self, now: Instant, hash: &Hash, counters: &mut SubmissionCounters) {
+        let wtxid = self.resolve(hash);
+        let held = wtxid.and_then(|wtxid| self.held.get_mut(&wtxid));
+        if let Some(held) = held.filter(|held| held.submitted.is_some() && !held.doubted) {
+            held.doubted = true;
+            counters.doubted += 1;
+            self.turns.charge(now, held.what.host, held.fine());
+        }
     }
 
     pub(super) fn handed_on(
@@ -230,6 +260,7 @@ impl Custody {
         held.submitted = None;
         self.submitted.remove(&(at, *wtxid));
         self.waiting.insert(held.seq, *wtxid);
+        self.turns.push(now, held.what.host, held.seq, held.cost());
         counters.put_back += 1;
         true
     }
@@ -270,7 +301,11 @@ impl Custody {
         counters: &mut SubmissionCounters,
     ) -> Option<Refused> {
         let judged = why == RefusedWhy::Rejected || self.held.get(wtxid)?.submitted.is_some();
-        let Submission { txid, wtxid, origin, .. } = self.remove(wtxid)?;
+        let held = self.remove(now, wtxid)?;
+        if judged && !held.doubted {
+            self.turns.charge(now, held.what.host, held.fine());
+        }
+        let Submission { txid, wtxid, origin, .. } = held.what;
         *match why {
             RefusedWhy::Rejected => &mut counters.rejected,
             RefusedWhy::NoVerdict => &mut counters.no_verdict,
@@ -285,9 +320,10 @@ impl Custody {
         Some(Refused { txid, wtxid, origin, why })
     }
 
-    fn remove(&mut self, wtxid: &Hash) -> Option<Submission> {
+    fn remove(&mut self, now: Instant, wtxid: &Hash) -> Option<Held> {
         let held = self.held.remove(wtxid)?;
         self.waiting.remove(&held.seq);
+        self.turns.remove(now, held.what.host, held.seq);
         if let Some(at) = held.submitted {
             self.submitted.remove(&(at, *wtxid));
         }
@@ -298,8 +334,8 @@ impl Custody {
             }
         }
         self.bytes -= held.what.tx.len();
-        self.shares.remove(held.what.origin, held.seq, held.what.tx.len());
-        Some(held.what)
+        self.shares.remove(held.what.host, held.seq, held.what.tx.len());
+        Some(held)
     }
 
     #[cfg(test)]
@@ -307,6 +343,7 @@ impl Custody {
         assert!(self.held.len() <= self.bounds.held && self.bytes <= self.bounds.held_bytes);
         assert_eq!(self.bytes, self.held.values().map(|held| held.what.tx.len()).sum::<usize>());
         assert_eq!(self.waiting.len() + self.submitted.len(), self.held.len());
+        assert_eq!(self.turns.len(), self.waiting.len());
         assert_eq!(self.by_txid.values().map(Vec::len).sum::<usize>(), self.held.len());
         for (wtxid, held) in &self.held {
             match held.submitted {
@@ -316,7 +353,7 @@ impl Custody {
         }
         assert!(self.recent.len() <= self.bounds.recent);
         let held = self.held.values();
-        self.shares.check(held.map(|h| (h.what.origin, h.seq, h.what.wtxid, h.what.tx.len())));
+        self.shares.check(held.map(|h| (h.what.host, h.seq, h.what.wtxid, h.what.tx.len())));
     }
 }
 

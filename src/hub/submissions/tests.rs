@@ -16,6 +16,11 @@ fn client(n: u32) -> ClientRef {
     ClientRef { shard: ShardId((n % 3) as u16), id: ClientId { slot: n, generation: 1 } }
 }
 
+/// Each client is of a host of its own, and that of a group of its own.
+fn from(n: u32) -> Sender {
+    Sender { client: client(n), host: Host::V4(n << 8) }
+}
+
 fn wtx(n: u8) -> Inv {
     Inv { kind: InvKind::Wtx, hash: wtxid(n) }
 }
@@ -34,8 +39,8 @@ fn at(secs: u64) -> Instant {
     Instant(0) + Duration::from_secs(secs)
 }
 
-fn give(s: &mut Submissions, now: Instant, from: u32, n: u8, len: usize) -> Received {
-    s.received(now, client(from), txid(n), wtxid(n), vec![n; len].into())
+fn give(s: &mut Submissions, now: Instant, who: u32, n: u8, len: usize) -> Received {
+    s.received(now, from(who), txid(n), wtxid(n), vec![n; len].into())
 }
 
 impl Submissions {
@@ -61,11 +66,11 @@ impl Submissions {
 #[test]
 fn is_asked_once_and_another_announcer_when_the_first_is_silent() {
     let mut s = Submissions::with_bounds(TINY);
-    assert_eq!(s.announced(at(0), client(1), wtx(1)), Some(Ask { client: client(1), inv: wtx(1) }));
+    assert_eq!(s.announced(at(0), from(1), wtx(1)), Some(Ask { client: client(1), inv: wtx(1) }));
     for other in [2, 3, 1] {
-        assert_eq!(s.announced(at(1), client(other), wtx(1)), None);
+        assert_eq!(s.announced(at(1), from(other), wtx(1)), None);
     }
-    assert_eq!(s.announced(at(1), client(4), wtx(1)), None);
+    assert_eq!(s.announced(at(1), from(4), wtx(1)), None);
     assert_eq!((s.counters().announced_again, s.counters().excess_announcers), (1, 1));
     assert_eq!(s.next_wake(), at(0) + TX_REQUEST_TIMEOUT);
     assert_eq!(s.tick(at(59)), Ticked::default());
@@ -83,14 +88,14 @@ fn is_asked_once_and_another_announcer_when_the_first_is_silent() {
 #[test]
 fn a_client_with_its_hands_full_is_asked_later() {
     let mut s = Submissions::with_bounds(TINY);
-    assert!(s.announced(at(0), client(1), wtx(1)).is_some());
-    assert!(s.announced(at(1), client(1), wtx(2)).is_some());
-    assert!(s.announced(at(2), client(1), wtx(3)).is_none());
+    assert!(s.announced(at(0), from(1), wtx(1)).is_some());
+    assert!(s.announced(at(1), from(1), wtx(2)).is_some());
+    assert!(s.announced(at(2), from(1), wtx(3)).is_none());
     s.check();
     // Another announcer of the parked one is asked at once.
-    assert!(s.announced(at(2), client(1), wtx(4)).is_none());
-    assert_eq!(s.announced(at(3), client(2), wtx(4)), Some(Ask { client: client(2), inv: wtx(4) }));
-    assert!(s.announced(at(3), client(1), wtx(5)).is_none());
+    assert!(s.announced(at(2), from(1), wtx(4)).is_none());
+    assert_eq!(s.announced(at(3), from(2), wtx(4)), Some(Ask { client: client(2), inv: wtx(4) }));
+    assert!(s.announced(at(3), from(1), wtx(5)).is_none());
     assert_eq!(s.counters().excess_announcements, 1);
     s.check();
     assert_eq!(give(&mut s, at(4), 1, 1, 9), Received::New);
@@ -103,22 +108,22 @@ fn who_has_announced_the_most_gives_way() {
     let mut s = Submissions::with_bounds(TINY);
     // Two are asked of client 1 and two parked with it; client 2 has announced the last, too.
     for n in 1..5 {
-        assert_eq!(s.announced(at(0), client(1), wtx(n)).is_some(), n < 3);
+        assert_eq!(s.announced(at(0), from(1), wtx(n)).is_some(), n < 3);
     }
     for n in [5, 6] {
-        assert!(s.announced(at(0), client(u32::from(n)), wtx(n)).is_some());
+        assert!(s.announced(at(0), from(u32::from(n)), wtx(n)).is_some());
     }
-    assert!(s.announced(at(1), client(2), wtx(4)).is_some());
+    assert!(s.announced(at(1), from(2), wtx(4)).is_some());
     // The table is full at six. The fourth is client 2's now, so the third leaves.
-    assert!(s.announced(at(2), client(7), wtx(7)).is_some());
+    assert!(s.announced(at(2), from(7), wtx(7)).is_some());
     assert_eq!((s.wanted(), s.counters().announcements_displaced, s.counters().wanted_full), (6, 2, 0));
     s.check();
     // Nobody has more than one beyond client 7, who would have two.
-    assert!(s.announced(at(2), client(7), wtx(8)).is_none());
+    assert!(s.announced(at(2), from(7), wtx(8)).is_none());
     assert_eq!(s.counters().wanted_full, 1);
     // The second is asked and not answered: it leaves as well.
-    assert!(s.announced(at(2), client(9), wtx(9)).is_some());
-    assert!(s.announced(at(2), client(10), wtx(10)).is_none(), "all have one");
+    assert!(s.announced(at(2), from(9), wtx(9)).is_some());
+    assert!(s.announced(at(2), from(10), wtx(10)).is_none(), "all have one");
     assert_eq!((s.wanted(), s.counters().announcements_displaced, s.counters().wanted_full), (6, 3, 2));
     s.check();
 }
@@ -133,11 +138,11 @@ fn a_few_that_announce_what_they_do_not_have_keep_nobody_out() {
     };
     let most = limits::MAX_TX_WANTED as u32;
     for n in 0..most {
-        s.announced(at(0), client(n % 10), inv(n));
+        s.announced(at(0), from(n % 10), inv(n));
     }
     assert_eq!(s.wanted(), most as usize);
     for n in most..most + 500 {
-        assert!(s.announced(at(0), client(n), inv(n)).is_some(), "client {n} is not asked");
+        assert!(s.announced(at(0), from(n), inv(n)).is_some(), "client {n} is not asked");
     }
     assert_eq!((s.wanted(), s.counters().announcements_displaced), (most as usize, 500));
     s.check();
@@ -148,8 +153,8 @@ fn is_submitted_once_and_accepted_by_either_hash() {
     let mut s = Submissions::with_bounds(TINY);
     assert_eq!(give(&mut s, at(0), 1, 1, 10), Received::New);
     assert_eq!(give(&mut s, at(0), 2, 1, 10), Received::Duplicate);
-    assert_eq!(s.announced(at(0), client(3), wtx(1)), None);
-    assert_eq!(s.announced(at(0), client(3), Inv { kind: InvKind::Tx, hash: txid(1) }), None);
+    assert_eq!(s.announced(at(0), from(3), wtx(1)), None);
+    assert_eq!(s.announced(at(0), from(3), Inv { kind: InvKind::Tx, hash: txid(1) }), None);
     assert_eq!(s.counters().announced_known, 2);
     assert_eq!(s.to_submit().map(|tx| tx.wtxid), Some(wtxid(1)));
     assert!(s.submitted(at(1), &wtxid(1)) && !s.submitted(at(1), &wtxid(1)));
@@ -229,7 +234,7 @@ fn no_verdict_and_rejection_refuse_for_a_while() {
     let want = Refused { txid: txid(1), wtxid: wtxid(1), origin: client(1), why: RefusedWhy::NoVerdict };
     assert_eq!(refused, [want]);
     assert_eq!(give(&mut s, at(66), 2, 1, 10), Received::RecentlyRefused);
-    assert_eq!(s.announced(at(66), client(2), wtx(2)), None);
+    assert_eq!(s.announced(at(66), from(2), wtx(2)), None);
     // Heard after all.
     assert_eq!(s.accepted(at(67), &wtxid(1)), None);
     assert_eq!(s.counters().accepted_late, 1);
@@ -293,10 +298,10 @@ fn one_client_with_everything_keeps_nobody_out() {
         hash
     };
     for n in 0..limits::MAX_WAITING_TX as u32 {
-        assert_eq!(s.received(at(0), client(1), hash(n), hash(n), vec![0; 60].into()), Received::New);
+        assert_eq!(s.received(at(0), from(1), hash(n), hash(n), vec![0; 60].into()), Received::New);
     }
     for n in 20_000..20_500 {
-        assert_eq!(s.received(at(0), client(n), hash(n), hash(n), vec![0; 60].into()), Received::New);
+        assert_eq!(s.received(at(0), from(n), hash(n), hash(n), vec![0; 60].into()), Received::New);
     }
     s.check();
 }
@@ -308,7 +313,7 @@ fn what_is_too_heavy_is_refused_at_once() {
     assert_eq!(give(&mut s, at(0), 1, 1, most), Received::New);
     assert_eq!(give(&mut s, at(0), 1, 2, most + 1), Received::TooHeavy);
     assert_eq!(give(&mut s, at(0), 2, 2, most + 1), Received::RecentlyRefused);
-    assert_eq!(s.announced(at(0), client(3), wtx(2)), None, "nobody is asked for it");
+    assert_eq!(s.announced(at(0), from(3), wtx(2)), None, "nobody is asked for it");
     // Witness counts once, the rest four times.
     let with_witness = |witness: usize| {
         let mut tx = vec![2, 0, 0, 0, 0, 1, 1];
@@ -321,9 +326,9 @@ fn what_is_too_heavy_is_refused_at_once() {
     };
     let empty = crate::wire::tx::Tx::parse(&with_witness(70_000)).unwrap().weight() - 70_000;
     let fits = with_witness(limits::MAX_TX_WEIGHT - empty);
-    assert_eq!(s.received(at(0), client(1), txid(3), wtxid(3), fits), Received::New);
+    assert_eq!(s.received(at(0), from(1), txid(3), wtxid(3), fits), Received::New);
     let heavy = with_witness(limits::MAX_TX_WEIGHT - empty + 1);
-    assert_eq!(s.received(at(0), client(1), txid(4), wtxid(4), heavy), Received::TooHeavy);
+    assert_eq!(s.received(at(0), from(1), txid(4), wtxid(4), heavy), Received::TooHeavy);
     assert_eq!(s.counters().too_heavy, 2);
     s.check();
 }
@@ -331,8 +336,8 @@ fn what_is_too_heavy_is_refused_at_once() {
 #[test]
 fn two_witnesses_of_one_transaction_are_two() {
     let mut s = Submissions::with_bounds(TINY);
-    assert_eq!(s.received(at(0), client(1), txid(1), wtxid(1), vec![1].into()), Received::New);
-    assert_eq!(s.received(at(0), client(2), txid(1), wtxid(2), vec![2].into()), Received::New);
+    assert_eq!(s.received(at(0), from(1), txid(1), wtxid(1), vec![1].into()), Received::New);
+    assert_eq!(s.received(at(0), from(2), txid(1), wtxid(2), vec![2].into()), Received::New);
     assert_eq!(s.accepted(at(1), &wtxid(2)).map(|tx| tx.origin), Some(client(2)));
     assert_eq!(s.accepted(at(1), &txid(1)).map(|tx| tx.origin), Some(client(1)));
     s.check();
@@ -392,7 +397,7 @@ proptest! {
                 Step::Announced(c, n) => {
                     let known = m.held.contains_key(&wtxid(n));
                     let before = s.counters().announcements_displaced;
-                    let ask = s.announced(now, client(c), wtx(n));
+                    let ask = s.announced(now, from(c), wtx(n));
                     if s.counters().announcements_displaced > before {
                         // Who was asked may have given way: its ask does not count any more.
                         m.asked.clear();

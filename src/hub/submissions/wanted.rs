@@ -1,14 +1,16 @@
 //! Transactions announced by clients and not received: who announced them, who is asked.
 //!
 //! Invariants: a wanted transaction is either asked of one client (a deadline exists), or parked: all its announcers have
-//! their hands full, and it stands in the `parked` list of each. `clients` counts each client's announcements and asks
-//! exactly, and has no entry for a client without any; `shares` names each announcement, the asked ones included, under its
-//! client. When there is no room, the newest announcements of the client that has the most give way.
+//! their hands full, and it stands in the `parked` list of each. Hands are a host's: who opens more connections is asked for no more.
+//! `hosts` counts each host's announcements and asks exactly, and has no entry for a host without any; `shares` names each
+//! announcement, the asked ones included, under its host. When there is no room, the newest announcements of the host that has
+//! the most give way.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::shares::Shares;
-use super::{Ask, Bounds, SubmissionCounters};
+use super::{Ask, Bounds, Sender, SubmissionCounters};
+use crate::admission::Host;
 use crate::base::limits::TX_REQUEST_TIMEOUT;
 use crate::base::{ClientRef, Instant};
 use crate::wire::{Hash, Inv, InvKind};
@@ -17,8 +19,9 @@ use crate::wire::{Hash, Inv, InvKind};
 #[derive(Clone, Copy, Debug)]
 struct Announcer {
     client: ClientRef,
+    host: Host,
     kind: InvKind,
-    /// Names the announcement in its client's `parked` list.
+    /// Names the announcement in its host's `parked` list.
     seq: u64,
 }
 
@@ -33,10 +36,15 @@ impl Entry {
     fn is_asked_of(&self, client: ClientRef) -> bool {
         self.asked.is_some_and(|(asked, _)| asked.client == client)
     }
+
+    fn all(&self) -> impl Iterator<Item = &Announcer> {
+        self.asked.iter().map(|(announcer, _)| announcer).chain(&self.announcers)
+    }
 }
 
+/// What a host has its hands full with.
 #[derive(Debug, Default)]
-struct Client {
+struct Hands {
     /// Announcements remembered, the asked ones included.
     announced: usize,
     asked: usize,
@@ -47,7 +55,7 @@ struct Client {
 pub(super) struct Wanted {
     bounds: Bounds,
     entries: HashMap<Hash, Entry>,
-    clients: HashMap<ClientRef, Client>,
+    hosts: HashMap<Host, Hands>,
     shares: Shares,
     deadlines: BTreeSet<(Instant, Hash)>,
     next_seq: u64,
@@ -67,52 +75,54 @@ impl Wanted {
     pub(super) fn announced(
         &mut self,
         now: Instant,
-        client: ClientRef,
+        Sender { client, host }: Sender,
         inv: Inv,
         counters: &mut SubmissionCounters,
     ) -> Option<Ask> {
         counters.announced += 1;
         if let Some(entry) = self.entries.get(&inv.hash) {
-            if entry.is_asked_of(client)
-                || entry.announcers.iter().any(|announcer| announcer.client == client)
-            {
+            if entry.all().any(|announcer| announcer.client == client) {
                 counters.announced_again += 1;
                 return None;
             }
-            if entry.announcers.len() + usize::from(entry.asked.is_some()) >= self.bounds.announcers {
+            // A host that does not deliver must not be all that can be asked.
+            let neighbours = entry.all().filter(|announcer| announcer.host == host).count();
+            if entry.all().count() >= self.bounds.announcers
+                || neighbours >= (self.bounds.announcers / 2).max(1)
+            {
                 counters.excess_announcers += 1;
                 return None;
             }
         }
-        if self.clients.get(&client).is_some_and(|c| c.announced >= self.bounds.announcements) {
+        if self.hosts.get(&host).is_some_and(|hands| hands.announced >= self.bounds.announcements) {
             counters.excess_announcements += 1;
             return None;
         }
-        if !self.entries.contains_key(&inv.hash) && !self.make_room(now, client, counters) {
+        if !self.entries.contains_key(&inv.hash) && !self.make_room(now, host, counters) {
             counters.wanted_full += 1;
             return None;
         }
-        self.clients.entry(client).or_default().announced += 1;
+        self.hosts.entry(host).or_default().announced += 1;
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.shares.add(client, seq, inv.hash, 0);
+        self.shares.add(host, seq, inv.hash, 0);
         let entry = self.entries.entry(inv.hash).or_default();
-        entry.announcers.push_back(Announcer { client, kind: inv.kind, seq });
+        entry.announcers.push_back(Announcer { client, host, kind: inv.kind, seq });
         if entry.asked.is_some() { None } else { self.ask_next(now, &inv.hash, counters) }
     }
 
-    /// Makes room for one more transaction; false when there is none, because nobody has more announcements than this client,
+    /// Makes room for one more transaction; false when there is none, because nobody has more announcements than this host,
     /// or others have announced what gave way, too. An entry leaves only with its last announcer, so that nobody can
     /// displace what others announced by announcing it as well; as many steps are made as an entry may have announcers.
-    fn make_room(&mut self, now: Instant, client: ClientRef, counters: &mut SubmissionCounters) -> bool {
+    fn make_room(&mut self, now: Instant, host: Host, counters: &mut SubmissionCounters) -> bool {
         for _ in 0..self.bounds.announcers {
             if self.entries.len() < self.bounds.wanted {
                 break;
             }
-            let Some(holder) = self.shares.more_entries_than(client) else { return false };
+            let Some(holder) = self.shares.more_entries_than(host) else { return false };
             let Some(hash) = self.shares.newest(holder) else { return false };
             counters.announcements_displaced += 1;
-            let next = self.forget(now, holder, &hash, counters);
+            let next = self.forget(now, |announcer| announcer.host == holder, &hash, counters);
             self.queue_ask(next);
         }
         self.entries.len() < self.bounds.wanted
@@ -128,25 +138,25 @@ impl Wanted {
         if self.entries.get(hash)?.is_asked_of(client) {
             counters.not_found += 1;
         }
-        self.forget(now, client, hash, counters)
+        self.forget(now, |announcer| announcer.client == client, hash, counters)
     }
 
-    /// A client's announcement does not count any more. Gives the next announcer to ask, when this one was asked.
+    /// An announcement does not count any more. Gives the next announcer to ask, when this one was asked.
     fn forget(
         &mut self,
         now: Instant,
-        client: ClientRef,
+        whose: impl Fn(&Announcer) -> bool,
         hash: &Hash,
         counters: &mut SubmissionCounters,
     ) -> Option<Ask> {
         let entry = self.entries.get_mut(hash)?;
-        if entry.is_asked_of(client) {
-            self.give_up_ask(hash);
+        if entry.asked.as_ref().is_some_and(|(asked, _)| whose(asked)) {
+            let host = self.give_up_ask(hash)?;
             let next = self.ask_next(now, hash, counters);
-            self.unpark(now, client, counters);
+            self.unpark(now, host, counters);
             return next;
         }
-        let at = entry.announcers.iter().position(|announcer| announcer.client == client)?;
+        let at = entry.announcers.iter().position(whose)?;
         if let Some(announcer) = entry.announcers.remove(at) {
             self.drop_announcement(&announcer);
         }
@@ -159,8 +169,8 @@ impl Wanted {
         let asked = self.give_up_ask(hash);
         let Some(entry) = self.entries.remove(hash) else { return };
         entry.announcers.iter().for_each(|announcer| self.drop_announcement(announcer));
-        if let Some(client) = asked {
-            self.unpark(now, client, counters);
+        if let Some(host) = asked {
+            self.unpark(now, host, counters);
         }
     }
 
@@ -168,14 +178,14 @@ impl Wanted {
         while let Some((until, hash)) = self.deadlines.first().copied()
             && until <= now
         {
-            let Some(client) = self.give_up_ask(&hash) else {
+            let Some(host) = self.give_up_ask(&hash) else {
                 self.deadlines.remove(&(until, hash));
                 continue;
             };
             counters.ask_timeouts += 1;
             let next = self.ask_next(now, &hash, counters);
             self.queue_ask(next);
-            self.unpark(now, client, counters);
+            self.unpark(now, host, counters);
         }
     }
 
@@ -208,64 +218,64 @@ impl Wanted {
     fn ask_next(&mut self, now: Instant, hash: &Hash, counters: &mut SubmissionCounters) -> Option<Ask> {
         let entry = self.entries.get_mut(hash)?;
         let most = self.bounds.in_flight;
-        let free = |client: &ClientRef| self.clients.get(client).is_none_or(|c| c.asked < most);
-        let Some(at) = entry.announcers.iter().position(|announcer| free(&announcer.client)) else {
+        let free = |host: &Host| self.hosts.get(host).is_none_or(|hands| hands.asked < most);
+        let Some(at) = entry.announcers.iter().position(|announcer| free(&announcer.host)) else {
             for announcer in &entry.announcers {
-                if let Some(client) = self.clients.get_mut(&announcer.client) {
-                    client.parked.insert(announcer.seq, *hash);
+                if let Some(hands) = self.hosts.get_mut(&announcer.host) {
+                    hands.parked.insert(announcer.seq, *hash);
                 }
             }
             self.remove_if_done(hash, counters);
             return None;
         };
         for announcer in &entry.announcers {
-            if let Some(client) = self.clients.get_mut(&announcer.client) {
-                client.parked.remove(&announcer.seq);
+            if let Some(hands) = self.hosts.get_mut(&announcer.host) {
+                hands.parked.remove(&announcer.seq);
             }
         }
         let announcer = entry.announcers.remove(at)?;
-        let Announcer { client, kind, .. } = announcer;
+        let Announcer { client, host, kind, .. } = announcer;
         let until = now + TX_REQUEST_TIMEOUT;
         entry.asked = Some((announcer, until));
         self.deadlines.insert((until, *hash));
-        self.clients.entry(client).or_default().asked += 1;
+        self.hosts.entry(host).or_default().asked += 1;
         counters.asked += 1;
         Some(Ask { client, inv: Inv { kind, hash: *hash } })
     }
 
-    /// A client has a hand free: the oldest transaction parked with it is asked.
-    fn unpark(&mut self, now: Instant, client: ClientRef, counters: &mut SubmissionCounters) {
-        let Some(hash) = self.clients.get(&client).and_then(|c| c.parked.values().next().copied()) else {
+    /// A host has a hand free: the oldest transaction parked with it is asked.
+    fn unpark(&mut self, now: Instant, host: Host, counters: &mut SubmissionCounters) {
+        let Some(hash) = self.hosts.get(&host).and_then(|hands| hands.parked.values().next().copied()) else {
             return;
         };
         let ask = self.ask_next(now, &hash, counters);
         self.queue_ask(ask);
     }
 
-    /// Whoever is asked for this no longer is; gives who it was.
-    fn give_up_ask(&mut self, hash: &Hash) -> Option<ClientRef> {
+    /// Whoever is asked for this no longer is; gives whose hand is free.
+    fn give_up_ask(&mut self, hash: &Hash) -> Option<Host> {
         let (announcer, until) = self.entries.get_mut(hash)?.asked.take()?;
         self.deadlines.remove(&(until, *hash));
-        if let Some(client) = self.clients.get_mut(&announcer.client) {
-            client.asked -= 1;
+        if let Some(hands) = self.hosts.get_mut(&announcer.host) {
+            hands.asked -= 1;
         }
         self.count_down(&announcer);
-        Some(announcer.client)
+        Some(announcer.host)
     }
 
     fn drop_announcement(&mut self, announcer: &Announcer) {
-        if let Some(client) = self.clients.get_mut(&announcer.client) {
-            client.parked.remove(&announcer.seq);
+        if let Some(hands) = self.hosts.get_mut(&announcer.host) {
+            hands.parked.remove(&announcer.seq);
         }
         self.count_down(announcer);
     }
 
     fn count_down(&mut self, announcer: &Announcer) {
-        self.shares.remove(announcer.client, announcer.seq, 0);
-        if let Some(client) = self.clients.get_mut(&announcer.client) {
-            client.announced -= 1;
-            if client.announced == 0 {
-                self.clients.remove(&announcer.client);
+        self.shares.remove(announcer.host, announcer.seq, 0);
+        if let Some(hands) = self.hosts.get_mut(&announcer.host) {
+            hands.announced -= 1;
+            if hands.announced == 0 {
+                self.hosts.remove(&announcer.host);
             }
         }
     }
@@ -282,38 +292,38 @@ impl Wanted {
     pub(super) fn check(&self) {
         let bounds = self.bounds;
         assert!(self.entries.len() <= bounds.wanted && self.asks.len() <= bounds.wanted + 1);
-        let mut counts: HashMap<ClientRef, (usize, usize, usize)> = HashMap::new();
+        let mut counts: HashMap<Host, (usize, usize, usize)> = HashMap::new();
         for (hash, entry) in &self.entries {
             assert!(entry.asked.is_some() || !entry.announcers.is_empty());
             assert!(entry.announcers.len() + usize::from(entry.asked.is_some()) <= bounds.announcers);
             if let Some((announcer, until)) = entry.asked {
                 assert!(self.deadlines.contains(&(until, *hash)));
-                let count = counts.entry(announcer.client).or_default();
+                let count = counts.entry(announcer.host).or_default();
                 count.0 += 1;
                 count.1 += 1;
             }
             for announcer in &entry.announcers {
-                let count = counts.entry(announcer.client).or_default();
+                let count = counts.entry(announcer.host).or_default();
                 count.0 += 1;
                 if entry.asked.is_none() {
                     count.2 += 1;
-                    let client = &self.clients[&announcer.client];
-                    assert_eq!(client.parked.get(&announcer.seq), Some(hash));
-                    assert_eq!(client.asked, bounds.in_flight, "parked although a hand is free");
+                    let hands = &self.hosts[&announcer.host];
+                    assert_eq!(hands.parked.get(&announcer.seq), Some(hash));
+                    assert_eq!(hands.asked, bounds.in_flight, "parked although a hand is free");
                 }
             }
         }
         assert_eq!(self.deadlines.len(), self.entries.values().filter(|entry| entry.asked.is_some()).count());
-        assert_eq!(counts.len(), self.clients.len());
-        for (client, (announced, asked, parked)) in counts {
-            let kept = &self.clients[&client];
+        assert_eq!(counts.len(), self.hosts.len());
+        for (host, (announced, asked, parked)) in counts {
+            let kept = &self.hosts[&host];
             assert_eq!((kept.announced, kept.asked, kept.parked.len()), (announced, asked, parked));
             assert!(announced <= bounds.announcements && asked <= bounds.in_flight);
         }
-        let each = self.entries.iter().flat_map(|(hash, entry)| {
-            let asked = entry.asked.iter().map(|(announcer, _)| announcer);
-            asked.chain(&entry.announcers).map(|announcer| (announcer.client, announcer.seq, *hash, 0))
-        });
+        let each = self
+            .entries
+            .iter()
+            .flat_map(|(hash, entry)| entry.all().map(|announcer| (announcer.host, announcer.seq, *hash, 0)));
         self.shares.check(each);
     }
 }
