@@ -16,6 +16,8 @@ mod door;
 mod end;
 #[path = "shard/filters.rs"]
 mod filters;
+#[path = "shard/look.rs"]
+mod look;
 #[path = "shard/rig.rs"]
 mod rig;
 #[path = "shard/script.rs"]

@@ -35,7 +35,7 @@ use super::{Hub, HubEvent, Input, LinkId, NodeAddr, Output};
 use crate::admission::Bans;
 use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN, NODE_CONNECT_TIMEOUT, NODE_V2_TIMEOUT};
 use crate::base::{End, Instant, ShardId, UnixTime};
-use crate::link::{Doorbell, HubEnd, ServiceReport, ShardReport, ToHub, ToShard};
+use crate::link::{Doorbell, HubEnd, ServiceReport, ShardReport, ToHub, ToShard, monotonic};
 use crate::transport::tls;
 use crate::wire::Hash;
 
@@ -140,8 +140,7 @@ pub fn run<E: From<io::Error>>(
     make: impl FnOnce(Instant, UnixTime) -> Result<Hub, E>,
     around: Surroundings<'_>,
 ) -> Result<(), E> {
-    let clock = Clock(std::time::Instant::now());
-    let hub = make(clock.now(), unix_time())?;
+    let hub = make(monotonic(), unix_time())?;
     let rng = StdRng::try_from_os_rng().map_err(io::Error::other)?;
     let Surroundings { links, bell, handle, observer, info, services, bans, state, serve } = around;
     let result = tokio_uring::builder().start(async move {
@@ -157,7 +156,6 @@ pub fn run<E: From<io::Error>>(
             reports: vec![ShardReport::default(); shards.len()],
             info: Info { started: unix_time(), shards: u32::from(count), ..info },
             rng,
-            clock,
             shards,
             conns: BTreeMap::new(),
             events,
@@ -189,15 +187,6 @@ fn not_built<T>(reply: Reply<T>) {
     let _ = reply.send(Err(Refusal::Conflict(NOT_BUILT.to_string())));
 }
 
-#[derive(Clone, Copy)]
-struct Clock(std::time::Instant);
-
-impl Clock {
-    fn now(&self) -> Instant {
-        Instant(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
-    }
-}
-
 fn unix_time() -> UnixTime {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
@@ -225,7 +214,6 @@ struct Driver<'o> {
     state: StateFolder,
     /// For keys: a CSPRNG seeded by the system.
     rng: StdRng,
-    clock: Clock,
     shards: Vec<(HubEnd, Outbox)>,
     conns: BTreeMap<LinkId, Conn>,
     events: mpsc::Sender<Event>,
@@ -247,7 +235,7 @@ impl Driver<'_> {
         loop {
             self.take_events(&mut inbox);
             let more = self.take_shards();
-            let now = self.clock.now();
+            let now = monotonic();
             if handle.is_asked() && self.drain_by.is_none() {
                 self.drain_by = Some(now + DRAIN_TIME + END_MARGIN);
                 self.hub.handle(now, unix_time(), Input::Drain);
@@ -335,7 +323,7 @@ impl Driver<'_> {
 
     /// Takes entries of the shards; true when there are more.
     fn take_shards(&mut self) -> bool {
-        let (now, unix) = (self.clock.now(), unix_time());
+        let (now, unix) = (monotonic(), unix_time());
         let mut more = false;
         for (index, (link, _)) in self.shards.iter_mut().enumerate() {
             let shard = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
@@ -395,7 +383,7 @@ impl Driver<'_> {
 
     /// Does what the operator wants, or lets the desk do it.
     fn command(&mut self, command: Command) {
-        let Some(command) = self.desk.command(self.clock.now(), unix_time(), command, &self.reports) else {
+        let Some(command) = self.desk.command(monotonic(), unix_time(), command, &self.reports) else {
             return;
         };
         // Whoever asked may have gone: no answer is lost then.
@@ -441,6 +429,7 @@ impl Driver<'_> {
             probes: slots(|of| of.probes),
             max_probes: slots(|of| of.max_probes),
             nodes_up: nodes.iter().filter(|node| node.up).count() as u32,
+            reports: self.reports.clone(),
             ..self.info.clone()
         }
     }
@@ -455,7 +444,7 @@ impl Driver<'_> {
     }
 
     fn tell(&mut self, input: Input<'_>) {
-        self.hub.handle(self.clock.now(), unix_time(), input);
+        self.hub.handle(monotonic(), unix_time(), input);
     }
 
     /// A connection is there; in v1 it is open with that.

@@ -33,7 +33,9 @@ mod flow;
 mod getdata;
 mod holds;
 mod hub_link;
+mod latency;
 mod pool;
+pub mod regimes;
 mod secure;
 mod shake;
 mod table;
@@ -50,6 +52,7 @@ use crate::link::ShardEnd;
 use self::core::Core;
 pub use self::core::{ListenerKind, ShardConfig, client_sizes};
 pub use self::door::{Listener, Service};
+use self::regimes::Regime;
 pub use self::shake::{HandshakeLimits, HandshakesInProgress};
 
 /// A shard on a kernel.
@@ -71,8 +74,9 @@ impl<K: Kernel> Shard<K> {
     pub fn turn(&mut self) -> bool {
         self.wait();
         let (now, unix) = (self.kernel.now(), self.kernel.unix_time());
-        self.core.begin_turn(now, unix);
+        self.core.begin_turn(now, unix, self.kernel.asleep());
         let mut dones = std::mem::take(&mut self.dones);
+        let any = !dones.is_empty();
         for done in dones.drain(..) {
             if let Done::Received { client, buffer, len } = done {
                 let bytes = self.kernel.received(buffer, len);
@@ -82,6 +86,7 @@ impl<K: Kernel> Shard<K> {
             }
         }
         self.dones = dones;
+        self.core.charge_if(any, Regime::Handle, &self.kernel);
         self.core.run(&self.kernel);
         self.submit();
         !self.core.is_over()
@@ -95,6 +100,7 @@ impl<K: Kernel> Shard<K> {
     /// Sleeps until something is done or due. The doorbell's rule: say so, look once more, sleep.
     fn wait(&mut self) {
         let now = self.kernel.now();
+        self.core.hands_over(now);
         let mut until = self.core.next_wake(now);
         if until > now {
             self.core.link().bell().will_sleep();
