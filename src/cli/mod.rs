@@ -23,7 +23,8 @@ use toml::{Table, Value};
 
 use crate::admission::Costs;
 use crate::control::config::{Config, DEFAULT, one_line};
-use crate::control::{duration, metrics, plan};
+use crate::control::metrics::{self, Kind, Metric};
+use crate::control::{duration, plan};
 
 /// Front-end relay for Bitcoin full nodes: holds up to a million clients so that the node need not.
 #[derive(Parser, Debug)]
@@ -53,8 +54,12 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// See and change a running relay, by its admin interface.
     Ctl(Box<ctl::CtlArgs>),
-    /// List every metric with its labels and meaning.
-    Metrics,
+    /// List every metric with its type, unit, labels and meaning.
+    Metrics {
+        /// As a table in Markdown.
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Print a shell's completions: add them to it as its manual says.
     Completions {
         /// Which shell.
@@ -196,11 +201,12 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "breakwater", &mut text);
             ctl::print(&String::from_utf8_lossy(&text))
         }
-        Command::Metrics => {
-            for (name, labels, text) in metrics::documented() {
-                println!("{name} {{{labels}}}\n    {text}");
-            }
-            Ok(())
+        Command::Metrics { markdown: true } => ctl::print(&metrics::markdown()),
+        Command::Metrics { markdown: false } => {
+            let line = |Metric { name, kind, unit, labels, text }| {
+                format!("{name} {{{labels}}} {}, {unit}\n    {text}\n", Kind::label(kind))
+            };
+            ctl::print(&metrics::documented().into_iter().map(line).collect::<String>())
         }
     };
     match result {
