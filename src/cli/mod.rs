@@ -12,6 +12,7 @@ mod host;
 pub mod live;
 mod observe;
 mod run;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ use toml::{Table, Value};
 use crate::admission::Costs;
 use crate::control::config::{Config, DEFAULT, one_line};
 use crate::control::metrics::{self, Kind, Metric};
-use crate::control::{duration, plan};
+use crate::control::{duration, ops, plan};
 
 /// Front-end relay for Bitcoin full nodes: holds up to a million clients so that the node need not.
 #[derive(Parser, Debug)]
@@ -40,7 +41,7 @@ enum Command {
     Run(Box<RunArgs>),
     /// See it work: relay, an embedded regtest node that mines, and a few hundred clients of mixed kinds.
     Demo(DemoArgs),
-    /// About the configuration file.
+    /// The configuration file, and what is configured elsewhere.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
@@ -54,6 +55,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// See and change a running relay, by its admin interface.
     Ctl(Box<ctl::CtlArgs>),
+    /// A running relay on the terminal, live: clients, shards, blocks, nodes; kick, ban, throttle, promote.
+    Top(top::TopArgs),
     /// List every metric with its type, unit, labels and meaning.
     Metrics {
         /// As a table in Markdown.
@@ -73,6 +76,10 @@ enum ConfigCommand {
     Default,
     /// Print what requests cost, as the key `costs` takes it.
     Costs,
+    /// Print a dashboard for Grafana (JSON to import).
+    Dashboard,
+    /// Print alert rules for Prometheus.
+    Alerts,
 }
 
 /// Flags go before the configuration file, the file before the defaults.
@@ -188,6 +195,8 @@ pub fn main() -> ExitCode {
             print!("[costs]\n{}", Costs::default().to_toml());
             Ok(())
         }
+        Command::Config { command: ConfigCommand::Dashboard } => ctl::print(ops::DASHBOARD),
+        Command::Config { command: ConfigCommand::Alerts } => ctl::print(ops::ALERTS),
         Command::Plan(args) => show_plan(args),
         Command::Doctor(args) => match doctor::doctor(args) {
             Ok(true) => Ok(()),
@@ -196,6 +205,7 @@ pub fn main() -> ExitCode {
             Err(failure) => Err(failure),
         },
         Command::Ctl(args) => ctl::ctl(*args),
+        Command::Top(args) => top::top(&args),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "breakwater", &mut text);
