@@ -114,6 +114,7 @@ fn the_page_shows_a_relay_as_it_lives() {
     client.ping();
     browser.text("#clients", "^1$");
     browser.text("#plain", "^1$");
+    browser.text("#clients_plot text", "^1$");
     // Shards say what they do once they have reported twice.
     browser.text("#shards tbody tr:nth-child(2)", "%");
     node.mine();

@@ -63,7 +63,7 @@ function show(info, services, nodes) {
   fill("services", services.map((s) => [s.id, s.name, s.draining ? "draining" : "open", s.tls ? "tls" : "plain",
     `${s.sessions}/${s.max_sessions}`, `${s.probes}/${s.max_probes}`, s.listen.join(" ")]));
   fill("nodes", nodes.map((n) => [n.node, n.up ? "up" : "down", n.transport, n.losses, n.user_agent]));
-  samples.push({ at: Date.now(), clients: info.clients, ...info.announcements });
+  samples.push({ at: Date.now(), clients: info.clients, p50: info.announcements.p50, p99: info.announcements.p99 });
   if (samples.length > SAMPLES) samples.shift();
   plot("clients_plot", ["clients"], String);
   plot("latency_plot", ["p99", "p50"], time);
