@@ -26,6 +26,7 @@ use clap::Args;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -83,11 +84,13 @@ async fn show(client: &Client, terminal: &mut ratatui::DefaultTerminal) -> Resul
     let _keyboard = Keyboard::listen(sender.clone())?;
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
     let mut model = Model::new();
     while !model.quits {
         terminal.draw(|frame| view::draw(&model, frame)).map_err(failed)?;
         let message = tokio::select! {
             _ = ticks.tick() => Some(Message::Tick),
+            _ = terminated.recv() => return Ok(()),
             heard = inbox.recv() => match heard {
                 Some(Heard::Message(message)) => Some(message),
                 Some(Heard::Resized) => None,

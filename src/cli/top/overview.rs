@@ -70,7 +70,7 @@ fn service_table(services: &[Service]) -> Table<'static> {
     let fits = SERVICES - 1;
     let mut rows: Vec<Row<'static>> = services.iter().take(fits).map(service_row).collect();
     and_more(&mut rows, services.len(), fits);
-    let widths = [3, 14, 9, 6, 15, 15].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
+    let widths = [3, 12, 8, 5, 14, 15].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
     Table::new(rows, widths).header(head(&["ID", "SERVICE", "STATE", "OVER", "SESSIONS", "PROBES", "LISTEN"]))
 }
 
