@@ -17,6 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -209,6 +210,8 @@ pub struct KernelCounters {
     pub short_sends: u64,
     /// Accepts that failed for want of descriptors or memory.
     pub accept_errors: u64,
+    /// Connections that were gone before they were accepted (ECONNABORTED and its like).
+    pub accepts_aborted: u64,
     /// Times the kernel was entered.
     pub enters: u64,
     /// Operations submitted.
@@ -226,6 +229,10 @@ pub trait Kernel {
     /// Submits what is queued and waits until something is done or `until` has come (an instant in the
     /// past: only looks). Appends at most `limits::DONES_PER_TURN` entries to `dones`.
     fn wait(&mut self, until: Instant, dones: &mut Vec<Done>);
+    /// How long it has slept in `wait` since its start, with nothing to do; nothing for a kernel that never sleeps.
+    fn asleep(&self) -> Duration {
+        Duration::ZERO
+    }
     /// The bytes of a received buffer, writable because records are opened in place.
     fn received(&mut self, buffer: BufferId, len: u32) -> &mut [u8];
     /// The kernel's own counters.

@@ -29,6 +29,7 @@ mod support;
 #[path = "admin/watch.rs"]
 mod watch;
 
+use serde_json::Value;
 use server::{Server, Tcp};
 
 #[test]
@@ -40,6 +41,16 @@ fn the_relay_and_its_clients_are_shown() {
         (&"regtest".into(), &300.into(), &150.into())
     );
     assert_eq!(info["capacity"]["total"], 1_000_000);
+    let shards = info["per_shard"].as_array().unwrap();
+    assert_eq!((&shards[0]["clients"], &shards[0]["bytes_out"]), (&150.into(), &9_000.into()));
+    let spent: f64 = shards[0]["regimes"].as_object().unwrap().values().filter_map(Value::as_f64).sum();
+    assert_eq!((spent, &shards[0]["regimes"]["idle"]), (36.0, &1.0.into()));
+    let late = &info["announcements"];
+    assert_eq!((&late["clients"], &late["p50"], &late["max"]), (&100.into(), &0.002.into(), &0.04.into()));
+    assert_eq!(
+        (&shards[1]["announcements"]["p99"], &shards[1]["regimes"]["idle"]),
+        (&Value::Null, &0.0.into())
+    );
 
     let first = server.expect(200, "GET", "/clients?limit=200", None);
     assert_eq!(first["clients"].as_array().unwrap().len(), 200);

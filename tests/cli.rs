@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -422,6 +423,13 @@ fn scrape(address: SocketAddr) -> Option<String> {
 }
 
 #[test]
+fn the_list_of_metrics_in_the_tree_is_the_programs() {
+    let file = include_str!("../src/control/metrics/list.md");
+    let made = stdout(&breakwater(&["metrics", "--markdown"]));
+    assert!(file == made, "write it anew: breakwater metrics --markdown > src/control/metrics/list.md");
+}
+
+#[test]
 fn every_documented_metric_is_there() {
     let listed = stdout(&breakwater(&["metrics"]));
     let names: Vec<&str> = listed
@@ -444,21 +452,43 @@ fn every_documented_metric_is_there() {
     let mut client = Client::connect(relay.listen());
     client.ping();
     node.mine();
+    // What a line names, of the listed: a histogram's lines have endings.
+    let listed_of = |line: &str| {
+        let name = line.split(['{', ' ']).next().unwrap_or("");
+        let ends = ["", "_bucket", "_sum", "_count"].map(|end| name.strip_suffix(end));
+        ends.into_iter().flatten().find(|name| names.contains(name)).map(str::to_owned)
+    };
     wait::for_("every metric", || {
         let text = scrape(at).unwrap_or_default();
-        names.iter().all(|name| {
-            let value = |line: &str| {
-                line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
-            };
-            text.lines().any(value) && text.contains(&format!("# HELP {name} "))
-        })
+        let seen: BTreeSet<String> = text.lines().filter_map(listed_of).collect();
+        names.iter().all(|name| seen.contains(*name) && text.contains(&format!("# HELP {name} ")))
     });
     let text = scrape(at).unwrap();
-    let undocumented: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_whitespace().next())
-        .filter(|name| !names.contains(name))
-        .collect();
+    let served = text.split_once("\r\n\r\n").unwrap().1;
+    let samples = served.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let undocumented: Vec<&str> = samples.filter(|line| listed_of(line).is_none()).collect();
     assert!(undocumented.is_empty(), "not documented: {undocumented:?}");
+    // Type and labels are as the list says.
+    for line in listed.lines().filter(|line| !line.starts_with(' ')) {
+        let (name, rest) = line.split_once(" {").unwrap();
+        let (labels, kind) = rest.split_once("} ").unwrap();
+        let kind = kind.split(',').next().unwrap();
+        assert!(served.contains(&format!("# TYPE {name} {kind}\n")), "{line}");
+        let bucket = served.lines().find(|line| listed_of(line).as_deref() == Some(name)).unwrap();
+        let inside =
+            bucket.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}')).map_or("", |(in_, _)| in_);
+        let mut said: Vec<&str> =
+            inside.split("\",").filter_map(|label| label.split_once('=')).map(|(name, _)| name).collect();
+        let mut wanted: Vec<&str> = labels.split(", ").filter(|label| !label.is_empty()).collect();
+        said.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(said, wanted, "{line}");
+    }
+    // Nothing else is served there.
+    let mut stream = TcpStream::connect(at).unwrap();
+    write!(stream, "GET /other HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     relay.stop();
 }

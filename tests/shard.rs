@@ -20,6 +20,8 @@ mod filters;
 mod house;
 #[path = "shard/listen.rs"]
 mod listen;
+#[path = "shard/look.rs"]
+mod look;
 #[path = "shard/overbooked.rs"]
 mod overbooked;
 #[path = "shard/rig.rs"]

@@ -7,7 +7,7 @@ use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash as _;
 use breakwater::feed::blocks::{headers_message, inv_message};
 use breakwater::feed::{BlockNews, ChainView, Record, TxNews};
-use breakwater::link::ToShard;
+use breakwater::link::{ToShard, monotonic};
 use breakwater::wire::{Hash, sha256d, write};
 use bytes::Bytes;
 
@@ -76,7 +76,7 @@ impl Chain {
 
     /// The chain as it is, for a shard that starts.
     pub(crate) fn introduction(&self) -> ToShard {
-        ToShard::Chain { view: self.view(), blocks: Arc::from(Vec::new()) }
+        ToShard::Chain { view: self.view(), blocks: Arc::from(Vec::new()), had: monotonic() }
     }
 
     /// One block more, and its announcement. The height stands still once the chain is long.
@@ -106,7 +106,7 @@ impl Chain {
             headers_message: headers_message(MAGIC, &header),
             inv_message: inv_message(MAGIC, &hash),
         };
-        ToShard::Chain { view: self.view(), blocks: Arc::from(vec![Arc::new(news)]) }
+        ToShard::Chain { view: self.view(), blocks: Arc::from(vec![Arc::new(news)]), had: monotonic() }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod live;
 mod observe;
 mod reload;
 mod run;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,7 +26,8 @@ use toml::{Table, Value};
 use self::reload::Source;
 use crate::admission::Costs;
 use crate::control::config::{Config, DEFAULT, one_line};
-use crate::control::{duration, metrics, plan};
+use crate::control::metrics::{self, Kind, Metric};
+use crate::control::{duration, ops, plan};
 
 /// Front-end relay for Bitcoin full nodes: holds up to a million clients so that the node need not.
 #[derive(Parser, Debug)]
@@ -41,7 +43,7 @@ enum Command {
     Run(Box<RunArgs>),
     /// See it work: relay, an embedded regtest node that mines, and a few hundred clients of mixed kinds.
     Demo(DemoArgs),
-    /// About the configuration file.
+    /// The configuration file, and what is configured elsewhere.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
@@ -55,8 +57,14 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// See and change a running relay, by its admin interface.
     Ctl(Box<ctl::CtlArgs>),
-    /// List every metric with its labels and meaning.
-    Metrics,
+    /// A running relay on the terminal, live: clients, shards, blocks, nodes; kick, ban, throttle, promote.
+    Top(top::TopArgs),
+    /// List every metric with its type, unit, labels and meaning.
+    Metrics {
+        /// As a table in Markdown.
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Print a shell's completions: add them to it as its manual says.
     Completions {
         /// Which shell.
@@ -70,6 +78,10 @@ enum ConfigCommand {
     Default,
     /// Print what requests cost, as the key `costs` takes it.
     Costs,
+    /// Print a dashboard for Grafana (JSON to import).
+    Dashboard,
+    /// Print alert rules for Prometheus.
+    Alerts,
 }
 
 /// Flags go before the configuration file, the file before the defaults.
@@ -191,6 +203,8 @@ pub fn main() -> ExitCode {
             print!("[costs]\n{}", Costs::default().to_toml());
             Ok(())
         }
+        Command::Config { command: ConfigCommand::Dashboard } => ctl::print(ops::DASHBOARD),
+        Command::Config { command: ConfigCommand::Alerts } => ctl::print(ops::ALERTS),
         Command::Plan(args) => show_plan(args),
         Command::Doctor(args) => match doctor::doctor(args) {
             Ok(true) => Ok(()),
@@ -199,16 +213,18 @@ pub fn main() -> ExitCode {
             Err(failure) => Err(failure),
         },
         Command::Ctl(args) => ctl::ctl(*args),
+        Command::Top(args) => top::top(&args),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "breakwater", &mut text);
             ctl::print(&String::from_utf8_lossy(&text))
         }
-        Command::Metrics => {
-            for (name, labels, text) in metrics::documented() {
-                println!("{name} {{{labels}}}\n    {text}");
-            }
-            Ok(())
+        Command::Metrics { markdown: true } => ctl::print(&metrics::markdown()),
+        Command::Metrics { markdown: false } => {
+            let line = |Metric { name, kind, unit, labels, text }| {
+                format!("{name} {{{labels}}} {}, {unit}\n    {text}\n", Kind::label(kind))
+            };
+            ctl::print(&metrics::documented().into_iter().map(line).collect::<String>())
         }
     };
     match result {

@@ -11,6 +11,7 @@ pub mod encryption;
 pub mod host;
 pub mod logs;
 pub mod metrics;
+pub mod ops;
 pub mod plan;
 pub mod services;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{BlockNews, ChainView};
+use crate::base::Instant;
 use crate::base::limits::{BLOCK_LOG, MAX_HEADERS_ANNOUNCE, RECENT_BLOCKS};
 use crate::wire::{Hash, Inv, InvKind, Magic, write};
 
@@ -28,6 +29,8 @@ pub struct Announcement {
     pub cursor: u32,
     /// The message; `None` when everything in between has left the best chain.
     pub message: Option<Bytes>,
+    /// When the hub had the first block of it.
+    pub had: Instant,
     /// True exactly when the cursor had fallen off the log.
     pub missed: bool,
     /// True exactly when only the tip is named although more lies between: the client has to ask, and what follows
@@ -46,6 +49,8 @@ type Made = (u32, u32, Option<Bytes>, bool);
 pub struct BlockLog {
     magic: Magic,
     entries: VecDeque<Arc<BlockNews>>,
+    /// When the hub had each of them.
+    had: VecDeque<Instant>,
     /// Hashes of those that have fallen off, the oldest first; at most `MAX_PAST`.
     past: VecDeque<Hash>,
     /// Number of the next entry.
@@ -62,6 +67,7 @@ impl BlockLog {
         BlockLog {
             magic,
             entries: VecDeque::new(),
+            had: VecDeque::new(),
             past: VecDeque::new(),
             head: 0,
             filters_to: 0,
@@ -74,14 +80,16 @@ impl BlockLog {
         self.head
     }
 
-    /// Appends blocks of the best chain.
-    pub fn append(&mut self, blocks: &[Arc<BlockNews>]) {
+    /// Appends blocks of the best chain that the hub had at that instant.
+    pub fn append(&mut self, blocks: &[Arc<BlockNews>], had: Instant) {
         for news in blocks {
             self.entries.push_back(news.clone());
+            self.had.push_back(had);
             self.head = self.head.wrapping_add(1);
         }
         while self.entries.len() > BLOCK_LOG {
             self.past.extend(self.entries.pop_front().map(|news| news.hash));
+            self.had.pop_front();
         }
         while self.past.len() > MAX_PAST {
             self.past.pop_front();
@@ -141,16 +149,17 @@ impl BlockLog {
         let behind = to.wrapping_sub(cursor);
         let ahead = self.head.wrapping_sub(to) as usize;
         if behind == 0 || behind > u32::MAX / 2 {
-            return Announcement { cursor, message: None, missed: false, alone: false };
+            return Announcement { cursor, message: None, had: Instant::FAR, missed: false, alone: false };
         }
         let end = self.entries.len().saturating_sub(ahead);
         let missed = behind as usize > end;
+        let start = end.saturating_sub(behind as usize);
+        let had = self.had.get(start).copied().unwrap_or(Instant::FAR);
         if let Some((from, until, message, alone)) = &self.made[form as usize]
             && (*from, *until) == (cursor, to)
         {
-            return Announcement { cursor: to, message: message.clone(), missed, alone: *alone };
+            return Announcement { cursor: to, message: message.clone(), had, missed, alone: *alone };
         }
-        let start = end.saturating_sub(behind as usize);
         // A block that a reorganisation has removed since is skipped, and so is the earlier mention of one that a second
         // reorganisation has brought back: what remains is continuous.
         let mut live: Vec<&Arc<BlockNews>> = Vec::new();
@@ -177,7 +186,7 @@ impl BlockLog {
         });
         let alone = missed || live.len() > MAX_HEADERS_ANNOUNCE;
         self.made[form as usize] = Some((cursor, to, message.clone(), alone));
-        Announcement { cursor: to, message, missed, alone }
+        Announcement { cursor: to, message, had, missed, alone }
     }
 }
 
@@ -250,10 +259,10 @@ mod tests {
         let (_, old) = chain(6, 3, 1);
         let (view, new) = chain(7, 3, 2);
         let mut log = BlockLog::new(MAGIC);
-        log.append(&old[1..]);
+        log.append(&old[1..], Instant(7));
         let cursor = log.head();
         assert_eq!(cursor, 5);
-        log.append(&new[3..]);
+        log.append(&new[3..], Instant(7));
         log.forget_made();
         // From the start: 1 and 2 of the old chain live on, 3 to 5 do not, then 3 to 6 of the new one.
         let told = log.announce(0, log.head(), Form::Headers, &view);
@@ -267,10 +276,27 @@ mod tests {
     }
 
     #[test]
+    fn a_range_is_as_old_as_its_first_block() {
+        let (view, news) = chain(70, 0, 0);
+        let mut log = BlockLog::new(MAGIC);
+        for (n, block) in news.iter().enumerate() {
+            log.append(std::slice::from_ref(block), Instant(n as u64));
+        }
+        // Made anew and from what has been made.
+        for _ in 0..2 {
+            assert_eq!(log.announce(68, log.head(), Form::Headers, &view).had, Instant(68));
+            assert_eq!(log.announce(69, log.head(), Form::Inv, &view).had, Instant(69));
+        }
+        let fallen_off = log.announce(0, log.head(), Form::Headers, &view);
+        assert_eq!(fallen_off.had, Instant(70 - BLOCK_LOG as u64));
+        assert_eq!(log.had.len(), log.entries.len());
+    }
+
+    #[test]
     fn more_headers_than_one_message_may_announce_leave_the_client_to_ask() {
         let (view, news) = chain(20, 0, 0);
         let mut log = BlockLog::new(MAGIC);
-        log.append(&news[1..]);
+        log.append(&news[1..], Instant(7));
         let few = log.announce(log.head() - MAX_HEADERS_ANNOUNCE as u32, log.head(), Form::Headers, &view);
         assert_eq!((headers_in(&few.message.unwrap()), few.alone), (MAX_HEADERS_ANNOUNCE, false));
         // Made anew and from what has been made.
@@ -289,7 +315,7 @@ mod tests {
         let mut log = BlockLog::new(MAGIC);
         let cursor = log.head();
         for news in [&old[3..], &other[3..], &back[3..]] {
-            log.append(news);
+            log.append(news, Instant(7));
         }
         let told = log.announce(cursor, log.head(), Form::Headers, &view).message.unwrap();
         let Step::Message { command, payload, .. } = split(MAGIC, &told) else { panic!("{told:?}") };
@@ -302,7 +328,7 @@ mod tests {
     fn who_falls_off_the_log_hears_of_the_tip() {
         let (view, news) = chain(200, 0, 0);
         let mut log = BlockLog::new(MAGIC);
-        log.append(&news);
+        log.append(&news, Instant(7));
         let told = log.announce(0, log.head(), Form::Headers, &view);
         assert!(told.missed);
         assert_eq!(told.message.unwrap(), news[199].inv_message);
@@ -315,7 +341,7 @@ mod tests {
     fn a_client_with_filters_hears_when_the_filter_is_here() {
         let (view, news) = chain(5, 0, 0);
         let mut log = BlockLog::new(MAGIC);
-        log.append(&news[1..]);
+        log.append(&news[1..], Instant(7));
         log.set_filters_to(2);
         let to = log.filtered_head(&view);
         assert_eq!(to, 2);

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 pub use crate::admission::Ban;
 use crate::admission::{Limit, Scope};
 use crate::base::{ClientRef, ServiceId, Tags, UnixTime};
-use crate::link::{Action, ClientInfo, Filter};
+use crate::link::{Action, ClientInfo, Filter, ShardReport};
 
 pub use accounts::{
     Account, AccountChange, AccountPage, Balance, Capacities, Defaults, DefaultsChange, Factors, Identity,
@@ -318,6 +318,8 @@ pub struct Info {
     pub priority: u64,
     /// Capacities.
     pub capacity: Capacities,
+    /// The last report of each shard.
+    pub reports: Vec<ShardReport>,
 }
 
 /// A node behind.

@@ -41,7 +41,7 @@ use super::{Hub, HubEvent, Input, LinkId, NodeAddr, Output};
 use crate::admission::{Bans, Ledger};
 use crate::base::limits::{DRAIN_TIME, END_MARGIN, LINK_PER_TURN};
 use crate::base::{End, Instant, ShardId, UnixTime};
-use crate::link::{Doorbell, HubEnd, ServiceReport, ShardReport, ToHub, ToShard};
+use crate::link::{Doorbell, HubEnd, ServiceReport, ShardReport, ToHub, ToShard, monotonic};
 use crate::transport::tls;
 use crate::wire::Hash;
 
@@ -167,8 +167,7 @@ pub fn run<E: From<io::Error>>(
     make: impl FnOnce(Instant, UnixTime) -> Result<Hub, E>,
     around: Surroundings<'_>,
 ) -> Result<(), E> {
-    let clock = Clock(std::time::Instant::now());
-    let hub = make(clock.now(), unix_time())?;
+    let hub = make(monotonic(), unix_time())?;
     let rng = StdRng::try_from_os_rng().map_err(io::Error::other)?;
     let Surroundings { links, bell, handle, observer, info, services, bans, state, serve, .. } = around;
     let (treasury, ledger, tags) = (around.treasury, around.ledger, around.tags);
@@ -185,7 +184,7 @@ pub fn run<E: From<io::Error>>(
             hub,
             desk,
             live,
-            treasury: Treasury::new(treasury, ledger, shards.len(), clock.now(), unix_time()),
+            treasury: Treasury::new(treasury, ledger, shards.len(), monotonic(), unix_time()),
             tags,
             seconds: 0,
             writer: None,
@@ -193,7 +192,6 @@ pub fn run<E: From<io::Error>>(
             reports: vec![ShardReport::default(); shards.len()],
             info: Info { started: unix_time(), shards: u32::from(count), ..info },
             rng,
-            clock,
             shards,
             conns: BTreeMap::new(),
             events,
@@ -219,15 +217,6 @@ fn take_commands(events: mpsc::Sender<Event>) -> mpsc::Sender<Command> {
         }
     });
     sender
-}
-
-#[derive(Clone, Copy)]
-struct Clock(std::time::Instant);
-
-impl Clock {
-    fn now(&self) -> Instant {
-        Instant(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
-    }
 }
 
 fn unix_time() -> UnixTime {
@@ -264,7 +253,6 @@ struct Driver<'o> {
     state: StateFolder,
     /// For keys: a CSPRNG seeded by the system.
     rng: StdRng,
-    clock: Clock,
     shards: Vec<(HubEnd, Outbox)>,
     conns: BTreeMap<LinkId, Conn>,
     events: mpsc::Sender<Event>,
@@ -286,7 +274,7 @@ impl Driver<'_> {
         loop {
             self.take_events(&mut inbox);
             let more = self.take_shards();
-            let now = self.clock.now();
+            let now = monotonic();
             if handle.is_asked() && self.drain_by.is_none() {
                 self.drain_by = Some(now + DRAIN_TIME + END_MARGIN);
                 self.hub.handle(now, unix_time(), Input::Drain);
@@ -381,7 +369,7 @@ impl Driver<'_> {
 
     /// Takes entries of the shards; true when there are more.
     fn take_shards(&mut self) -> bool {
-        let (now, unix) = (self.clock.now(), unix_time());
+        let (now, unix) = (monotonic(), unix_time());
         let mut more = false;
         for (index, (link, _)) in self.shards.iter_mut().enumerate() {
             let shard = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
@@ -458,7 +446,7 @@ impl Driver<'_> {
         if let Command::RemoveTags { tags, .. } = &command {
             self.treasury.remove_tags(*tags);
         }
-        let Some(command) = self.desk.command(self.clock.now(), unix_time(), command, &self.reports) else {
+        let Some(command) = self.desk.command(monotonic(), unix_time(), command, &self.reports) else {
             // A ban holds when it is answered, also after a restart.
             return self.save();
         };
@@ -501,6 +489,7 @@ impl Driver<'_> {
             priority: self.treasury.priority_clients(),
             capacity: self.treasury.capacities(),
             nodes_up: nodes.iter().filter(|node| node.up).count() as u32,
+            reports: self.reports.clone(),
             ..self.info.clone()
         }
     }
@@ -515,7 +504,7 @@ impl Driver<'_> {
     }
 
     fn tell(&mut self, input: Input<'_>) {
-        self.hub.handle(self.clock.now(), unix_time(), input);
+        self.hub.handle(monotonic(), unix_time(), input);
     }
 
     /// A connection is there; in v1 it is open with that.

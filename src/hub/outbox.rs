@@ -52,8 +52,14 @@ impl Outbox {
                 self.dropped += 1;
                 return;
             }
-            ToShard::Chain { view, blocks } => {
-                if let Some(ToShard::Chain { view: old_view, blocks: old }) = self.waiting.back_mut() {
+            // They count as had since the first of them was: nobody has been told of it yet.
+            ToShard::Chain { view, blocks, had } => {
+                if let Some(ToShard::Chain { view: old_view, blocks: old, had: old_had }) =
+                    self.waiting.back_mut()
+                {
+                    if old.is_empty() {
+                        *old_had = *had;
+                    }
                     let skip = (old.len() + blocks.len()).saturating_sub(BLOCK_LOG);
                     *old_view = view.clone();
                     *old = old.iter().chain(blocks.iter()).skip(skip).cloned().collect::<Vec<_>>().into();

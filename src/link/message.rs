@@ -1,13 +1,15 @@
 //! What hub and shard say to one another.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::admin::{Ask, AskId, Told};
+use super::histogram::Histogram;
 use super::house::{Came, Changed, Gone, HouseOrder, HouseReport, HouseRules, Rank, Used};
 use crate::admission::{Bans, Demand, Host, PrioritySet, Scope};
-use crate::base::{ClientId, ServiceId, UnixTime};
+use crate::base::{ClientId, Instant, ServiceId, UnixTime};
 use crate::feed::{BlockNews, ChainView, TxNews};
 use crate::io::{FileRef, KernelCounters};
 use crate::transport::tls;
@@ -38,6 +40,8 @@ pub enum ToShard {
         view: Arc<ChainView>,
         /// What is announced with it.
         blocks: Arc<[Arc<BlockNews>]>,
+        /// When the hub had them, on the clock of the shards.
+        had: Instant,
     },
     /// The filter of every block up to this height can be served: clients that use filters may hear of them. Never dropped.
     FiltersTo(u32),
@@ -231,6 +235,16 @@ pub struct ShardReport {
     pub kernel: KernelCounters,
     /// Bytes of buffers in use.
     pub buffer_bytes: u64,
+    /// Bytes received from clients.
+    pub bytes_in: u64,
+    /// Bytes sent to clients.
+    pub bytes_out: u64,
+    /// Where the time since its start went, in the order of `shard::regimes::Regime::ALL`.
+    pub regimes: Vec<Duration>,
+    /// From the hub's block to each client's announcement, since the start.
+    pub latency: Histogram,
+    /// The same of the last two blocks.
+    pub recent_latency: Histogram,
     /// Slots, by service.
     pub services: Vec<ServiceReport>,
     /// Capacities.

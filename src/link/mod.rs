@@ -5,13 +5,17 @@
 //! the hub is full the shard keeps the entry with the client, which is not read meanwhile (see `shard::hub_link`).
 
 mod admin;
+mod clock;
 mod doorbell;
+mod histogram;
 mod house;
 mod message;
 mod pair;
 
 pub use admin::{Action, Ask, AskId, ClientInfo, Filter, NewService, Rules, Told, Who};
+pub use clock::monotonic;
 pub use doorbell::Doorbell;
+pub use histogram::{BOUNDS, Histogram};
 pub use house::{Came, Changed, Gone, HouseOrder, HouseReport, HouseRules, Rank, Standing, Step, Used};
 pub use message::{Answer, AskTx, Extent, Policy, ServiceReport, ShardReport, ToHub, ToShard, Want, WantId};
 pub use pair::{HubEnd, ShardEnd, pair};

@@ -35,7 +35,7 @@ mod token;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use io_uring::{cqueue, opcode, types};
 use slotmap::{DefaultKey, SlotMap};
@@ -56,7 +56,7 @@ use self::token::{Kind, Token};
 use crate::base::limits::DONES_PER_TURN;
 use crate::base::{Conn, Instant, UnixTime};
 use crate::io::{BufferId, Done, Kernel, KernelCounters, ListenerId, Op};
-use crate::link::Doorbell;
+use crate::link::{Doorbell, monotonic};
 
 /// A shard's io_uring. Stays on the thread that made it (IORING_SETUP_SINGLE_ISSUER).
 pub struct Ring {
@@ -86,17 +86,14 @@ pub struct Ring {
     short_sends: u64,
     accept_errors: u64,
     aborted_accepts: u64,
+    /// Time in the kernel with nothing to do.
+    asleep: Duration,
 }
 
 impl Ring {
     /// The address a listener is bound to, with the port the kernel chose for port 0. `None` for an unknown listener.
     pub fn local_addr(&self, listener: ListenerId) -> Option<SocketAddr> {
         self.listeners.get(usize::from(listener.0)).map(Listener::addr)
-    }
-
-    /// Connections that were gone before they were accepted (ECONNABORTED and its like), since the start.
-    pub fn aborted_accepts(&self) -> u64 {
-        self.aborted_accepts
     }
 
     /// Listens to the doorbell. A poll, because its descriptor is non-blocking, and a read would end at once.
@@ -133,6 +130,17 @@ impl Ring {
             until if until <= now => Stay::Look,
             until => Stay::AtMost(until.since(now)),
         }
+    }
+
+    /// Enters the kernel. Before a sleep what is queued is submitted apart: sends are done while they are submitted, and that is no sleep.
+    fn enter(&mut self, stay: Stay) {
+        if matches!(stay, Stay::Look) {
+            return self.queue.enter(stay);
+        }
+        self.queue.flush();
+        let lay_down = monotonic();
+        self.queue.enter(stay);
+        self.asleep += monotonic().since(lay_down);
     }
 
     /// Handles at most `limit` completions; each gives at most one `Done`.
@@ -210,7 +218,7 @@ impl Kernel for Ring {
             if self.shares_core && matches!(stay, Stay::Look) {
                 host::give_way();
             }
-            self.queue.enter(stay);
+            self.enter(stay);
             self.reap(limit - dones.len(), dones);
             // What the polls announced is read now: behind the next batch of sends a ping would wait twice as long.
             if std::mem::take(&mut self.polled) && dones.len() < limit {
@@ -223,6 +231,10 @@ impl Kernel for Ring {
         }
     }
 
+    fn asleep(&self) -> Duration {
+        self.asleep
+    }
+
     fn received(&mut self, buffer: BufferId, len: u32) -> &mut [u8] {
         self.buffers.bytes(buffer, len)
     }
@@ -233,17 +245,9 @@ impl Kernel for Ring {
             cq_overflow: self.queue.cq_overflow,
             short_sends: self.short_sends,
             accept_errors: self.accept_errors,
+            accepts_aborted: self.aborted_accepts,
             enters: self.queue.enters,
             submitted: self.queue.submitted,
         }
     }
-}
-
-/// CLOCK_MONOTONIC in nanoseconds.
-#[allow(unsafe_code)]
-fn monotonic() -> Instant {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is writable; this clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    Instant(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
 }

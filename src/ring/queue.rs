@@ -64,6 +64,13 @@ impl Queue {
         }
     }
 
+    /// Submits what is queued, without waiting. What finds no room waits for `enter`.
+    pub(super) fn flush(&mut self) {
+        if !self.ring.submission().is_empty() {
+            self.submit();
+        }
+    }
+
     /// Submits everything, stays in the kernel as told and runs its deferred work.
     pub(super) fn enter(&mut self, stay: Stay) {
         self.refill();

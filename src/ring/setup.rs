@@ -161,6 +161,7 @@ impl Ring {
             short_sends: 0,
             accept_errors: 0,
             aborted_accepts: 0,
+            asleep: Default::default(),
         };
         ring.arm_doorbell();
         Ok(ring)

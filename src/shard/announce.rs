@@ -39,8 +39,8 @@ impl Sweep {
 }
 
 impl Core {
-    /// A turn's share of the sweeps. Transactions wait for blocks.
-    pub(super) fn sweep(&mut self) {
+    /// A turn's share of the sweeps. Transactions wait for blocks. True exactly when there was one.
+    pub(super) fn sweep(&mut self) -> bool {
         if self.txs.is_unsealed() && self.now >= self.next_seal {
             self.txs.seal();
             self.next_seal = self.now + self.config.tx_interval;
@@ -52,7 +52,10 @@ impl Core {
             self.sweep_txs();
         } else if self.fee_sweep.is_running() {
             self.sweep_fees();
+        } else {
+            return false;
         }
+        true
     }
 
     /// The node takes other fees than before: clients are told, or a wallet that was told of a node's first sync (which takes
@@ -142,6 +145,7 @@ impl Core {
         self.counters.block_log_missed += u64::from(told.missed);
         let Some(message) = told.message else { return false };
         self.counters.block_announcements += 1;
+        self.latency.told(told.had);
         self.send(id, Payload::Shared(message));
         true
     }

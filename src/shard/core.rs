@@ -18,8 +18,10 @@ use super::desk::Job;
 use super::door::{Door, Listener, Service};
 use super::holds::Holds;
 use super::house::House;
+use super::latency::Latency;
 use super::listen::Coming;
 use super::pool::{Pool, Shelf};
+use super::regimes::{Regime, Regimes};
 use super::shake::{HandshakeLimits, HandshakesInProgress, Shaking};
 use super::table::Table;
 use super::wheel::Wheel;
@@ -121,6 +123,10 @@ pub struct Core {
     pub(super) wheel: Wheel,
     pub(super) pool: Pool,
     pub(super) counters: Counters,
+    pub(super) regimes: Regimes,
+    /// What the kernel had slept when the turn began.
+    asleep: Duration,
+    pub(super) latency: Latency,
     pub(super) door: Door,
     pub(super) house: House,
     pub(super) bans: Arc<Bans>,
@@ -242,6 +248,9 @@ impl Core {
             config,
             pool: Pool::default(),
             counters: Counters::default(),
+            regimes: Regimes::new(now),
+            asleep: Duration::ZERO,
+            latency: Latency::default(),
             addresses: (Bytes::new(), Bytes::new()),
             inputs: 0,
             large_sends: VecDeque::new(),
@@ -271,10 +280,25 @@ impl Core {
         }
     }
 
-    pub(super) fn begin_turn(&mut self, now: Instant, unix: UnixTime) {
+    /// `asleep`: what the kernel has slept since its start.
+    pub(super) fn begin_turn(&mut self, now: Instant, unix: UnixTime, asleep: Duration) {
+        self.regimes.charge_kernel(asleep.saturating_sub(self.asleep), now);
+        self.asleep = asleep;
         self.now = now;
         self.unix = unix;
         self.counters.turns += 1;
+    }
+
+    /// What has passed since the clock was read last goes to this regime; `did`: it had something to do.
+    pub(super) fn charge_if(&mut self, did: bool, regime: Regime, kernel: &impl Kernel) {
+        if did {
+            self.regimes.charge(regime, kernel.now());
+        }
+    }
+
+    /// The operations of the turn go to the kernel now.
+    pub(super) fn hands_over(&mut self, now: Instant) {
+        self.latency.handed_over(now);
     }
 
     pub(super) fn link(&self) -> &ShardEnd {
@@ -304,6 +328,11 @@ impl Core {
         &self.counters
     }
 
+    /// Where its time went.
+    pub fn regimes(&self) -> &Regimes {
+        &self.regimes
+    }
+
     /// Bytes of buffers in use.
     pub fn buffer_bytes(&self) -> usize {
         self.pool.out()
@@ -316,13 +345,20 @@ impl Core {
 
     /// The parts of a turn behind the completions.
     pub(super) fn run(&mut self, kernel: &impl Kernel) {
-        self.read_mail();
+        let hub = !self.outbox.is_empty() || !self.queued.is_empty();
+        let hub = self.read_mail() || hub;
         self.wake_queued();
-        self.sweep();
+        self.charge_if(hub, Regime::Link, kernel);
+        let swept = self.sweep();
+        self.charge_if(swept, Regime::Announce, kernel);
+        let steps = self.counters.transport_steps;
         self.step_handshakes(kernel);
+        self.charge_if(self.counters.transport_steps != steps, Regime::Handshake, kernel);
+        let asked = !self.jobs.is_empty() || self.holds.next().is_some() || self.house.is_busy();
         self.end_holds();
         self.work_jobs();
         self.keep_house();
+        self.charge_if(asked, Regime::Operator, kernel);
         self.run_timers();
         self.relieve();
         self.watch_room();
@@ -331,6 +367,7 @@ impl Core {
         if std::mem::take(&mut self.pushed) {
             self.link.ring_hub();
         }
+        self.charge_if(true, Regime::Timers, kernel);
     }
 
     /// When the shard must run again though nothing happens.

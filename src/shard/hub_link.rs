@@ -15,25 +15,28 @@ use crate::wire::tx::strip_tx;
 use crate::wire::{Hash, InvKind, Services};
 
 impl Core {
-    /// Takes a turn's share of the hub's entries.
-    pub(super) fn read_mail(&mut self) {
+    /// Takes a turn's share of the hub's entries. True exactly when there was one.
+    pub(super) fn read_mail(&mut self) -> bool {
         self.flush_outbox();
         self.mail = 0;
         while self.mail < LINK_PER_TURN {
             let Some(entry) = self.link.pop() else {
-                self.mail = 0;
-                return;
+                return std::mem::take(&mut self.mail) > 0;
             };
             self.mail += 1;
             self.take_mail(entry);
         }
+        true
     }
 
     fn take_mail(&mut self, entry: ToShard) {
         match entry {
-            ToShard::Chain { view, blocks } => {
+            ToShard::Chain { view, blocks, had } => {
                 self.view = view;
-                self.blocks.append(&blocks);
+                if !blocks.is_empty() {
+                    self.latency.block_came();
+                }
+                self.blocks.append(&blocks, had);
                 self.block_sweep.start();
                 self.retry_filters();
             }
@@ -177,6 +180,11 @@ impl Core {
             faults: self.counters.faults.to_vec(),
             kernel,
             buffer_bytes: self.pool.out() as u64,
+            bytes_in: self.counters.bytes_in,
+            bytes_out: self.counters.bytes_out,
+            regimes: self.regimes.spent().to_vec(),
+            latency: self.latency.total().clone(),
+            recent_latency: self.latency.recent(),
             services: self.door.report(),
             house: self.house.report(self.counters.frozen),
             throttles: self.shared.take_demands(self.now),

@@ -34,8 +34,10 @@ mod getdata;
 mod holds;
 mod house;
 mod hub_link;
+mod latency;
 mod listen;
 mod pool;
+pub mod regimes;
 mod secure;
 mod shake;
 mod table;
@@ -52,6 +54,7 @@ use crate::link::ShardEnd;
 use self::core::Core;
 pub use self::core::{ListenerKind, ShardConfig, client_sizes};
 pub use self::door::{Listener, Service};
+use self::regimes::Regime;
 pub use self::shake::{HandshakeLimits, HandshakesInProgress};
 
 /// A shard on a kernel.
@@ -73,8 +76,9 @@ impl<K: Kernel> Shard<K> {
     pub fn turn(&mut self) -> bool {
         self.wait();
         let (now, unix) = (self.kernel.now(), self.kernel.unix_time());
-        self.core.begin_turn(now, unix);
+        self.core.begin_turn(now, unix, self.kernel.asleep());
         let mut dones = std::mem::take(&mut self.dones);
+        let any = !dones.is_empty();
         for done in dones.drain(..) {
             if let Done::Received { client, buffer, len } = done {
                 let bytes = self.kernel.received(buffer, len);
@@ -84,6 +88,7 @@ impl<K: Kernel> Shard<K> {
             }
         }
         self.dones = dones;
+        self.core.charge_if(any, Regime::Handle, &self.kernel);
         self.core.run(&self.kernel);
         self.submit();
         !self.core.is_over()
@@ -97,6 +102,7 @@ impl<K: Kernel> Shard<K> {
     /// Sleeps until something is done or due. The doorbell's rule: say so, look once more, sleep.
     fn wait(&mut self) {
         let now = self.kernel.now();
+        self.core.hands_over(now);
         let mut until = self.core.next_wake(now);
         if until > now {
             self.core.link().bell().will_sleep();

@@ -158,3 +158,27 @@ fn a_body_that_does_not_come_is_not_waited_for() {
     assert_eq!(answer.status, 408, "{}", answer.body);
     assert!(answer.json()["error"]["message"].as_str().unwrap().contains("10 s"));
 }
+
+/// A browser can send no token with the address that is typed: the page is there without, and says nothing of the relay.
+#[test]
+fn the_page_needs_no_token_and_lets_nothing_in() {
+    let server = Server::start(Tcp::Token);
+    for (path, kind) in [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")] {
+        let answer = exchange(tcp(server.address.unwrap()), &request("GET", path, None, ""));
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        assert!(answer.header("content-type").is_some_and(|said| said.starts_with(kind)), "{path}");
+        let policy = answer.header("content-security-policy").unwrap_or_default();
+        assert!(
+            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{policy}"
+        );
+        assert!(!policy.contains("unsafe") && !answer.body.contains("https://"), "{path}");
+        assert_eq!(answer.header("x-content-type-options").as_deref(), Some("nosniff"));
+        let foreign = "Origin: http://evil.example\r\n";
+        assert_eq!(exchange(tcp(server.address.unwrap()), &request("GET", path, None, foreign)).status, 403);
+        assert_eq!(exchange(tcp(server.address.unwrap()), &request("POST", path, None, "")).status, 405);
+    }
+    assert_eq!(exchange(tcp(server.address.unwrap()), &request("GET", "/page.map", None, "")).status, 401);
+    assert_eq!(server.asked.lock().unwrap().len(), 0, "the relay was not asked");
+    assert_eq!(exchange(unix(&server.socket), &request("GET", "/", None, "")).status, 200);
+}

@@ -11,7 +11,7 @@ use breakwater::hub::command::{
     Account, AccountPage, Balance, Ban, Capacities, Command, Defaults, Identity, Info, NodeInfo, Page,
     Refusal, Reloaded, Reply, Service, ServiceInfo, SharedThrottle, Targets,
 };
-use breakwater::link::{ClientInfo, Filter};
+use breakwater::link::{ClientInfo, Filter, Histogram, ShardReport};
 use breakwater::transport::Kind;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
@@ -229,6 +229,7 @@ impl World {
             nodes_up: u32::from(has_tip),
             shards: 2,
             capacity: Capacities { total: 1_000_000, ..Capacities::default() },
+            reports: reports(),
             ..Info::default()
         }
     }
@@ -280,6 +281,17 @@ fn words(command: &Command) -> String {
         Command::ReloadCertificates(_) => "certificates".into(),
         other => format!("{other:?}").split(['(', ' ']).next().unwrap_or("").to_lowercase(),
     }
+}
+
+/// Of two shards; the second has said nothing yet.
+fn reports() -> Vec<ShardReport> {
+    let mut recent_latency = Histogram::default();
+    recent_latency.add(Duration::from_millis(2), 99);
+    recent_latency.add(Duration::from_millis(40), 1);
+    let regimes = (1..=8).map(Duration::from_secs).collect();
+    let first =
+        ShardReport { clients: CLIENTS, bytes_out: 9_000, regimes, recent_latency, ..ShardReport::default() };
+    vec![first, ShardReport::default()]
 }
 
 fn send<T>(reply: Reply<T>, result: Result<T, Refusal>) {

@@ -397,7 +397,7 @@ impl World {
     fn tell(&mut self, entry: ToShard) {
         let shard = &mut self.shard;
         match entry {
-            ToShard::Chain { view, blocks } => {
+            ToShard::Chain { view, blocks, .. } => {
                 check_news(shard.view.as_deref(), &view, &blocks);
                 shard.view = Some(view);
                 shard.blocks.extend(blocks.iter().cloned());

@@ -133,7 +133,8 @@ impl Rig {
         let blocks: Vec<Arc<BlockNews>> =
             (from..=self.chain.height()).map(|height| self.news(height)).collect();
         let view = Arc::new(ChainView::new(Arc::default(), records));
-        self.tell(ToShard::Chain { view, blocks: blocks.into() });
+        let had = self.kernel.0.borrow().now;
+        self.tell(ToShard::Chain { view, blocks: blocks.into(), had });
     }
 
     /// Another branch of `blocks` blocks from `depth` below the tip takes over, with its filters.

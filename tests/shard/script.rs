@@ -47,6 +47,12 @@ struct FileRead {
 #[derive(Debug, Default)]
 pub struct State {
     pub now: Instant,
+    /// Nanoseconds that pass whenever the clock is read.
+    pub tick: u64,
+    /// What passes in a wait that finds nothing done and may sleep.
+    pub nap: Duration,
+    /// Passed in such waits.
+    pub asleep: Duration,
     pub peers: BTreeMap<u32, Peer>,
     pub listening: BTreeSet<u8>,
     /// Listeners made at run time.
@@ -256,7 +262,9 @@ impl State {
 
 impl Kernel for Script {
     fn now(&self) -> Instant {
-        self.0.borrow().now
+        let state = &mut *self.0.borrow_mut();
+        state.now = Instant(state.now.0 + state.tick);
+        state.now
     }
 
     fn unix_time(&self) -> UnixTime {
@@ -270,8 +278,12 @@ impl Kernel for Script {
         self.0.borrow_mut().take(op);
     }
 
-    fn wait(&mut self, _until: Instant, dones: &mut Vec<Done>) {
+    fn wait(&mut self, until: Instant, dones: &mut Vec<Done>) {
         let state = &mut *self.0.borrow_mut();
+        if state.dones.is_empty() && until > state.now {
+            state.now = state.now + state.nap;
+            state.asleep += state.nap;
+        }
         let count = state.dones.len().min(DONES_PER_TURN);
         for done in state.dones.drain(..count) {
             if let Done::Received { buffer, .. } = &done {
@@ -279,6 +291,10 @@ impl Kernel for Script {
             }
             dones.push(done);
         }
+    }
+
+    fn asleep(&self) -> Duration {
+        self.0.borrow().asleep
     }
 
     fn received(&mut self, buffer: BufferId, len: u32) -> &mut [u8] {

@@ -116,7 +116,7 @@ fn map(value: Value) -> Map<String, Value> {
     }
 }
 
-fn query(path: &str, pairs: Vec<(&str, String)>) -> String {
+pub(in crate::cli) fn query(path: &str, pairs: Vec<(&str, String)>) -> String {
     if pairs.is_empty() {
         return path.to_owned();
     }
@@ -142,7 +142,7 @@ fn seconds(flag: &str, text: &str) -> Result<std::time::Duration, String> {
 }
 
 /// A rate in bytes a second, decimal units; null for none.
-fn rate(flag: &str, text: &str) -> Result<Value, String> {
+pub(in crate::cli) fn rate(flag: &str, text: &str) -> Result<Value, String> {
     if text == "none" {
         return Ok(Value::Null);
     }

@@ -7,9 +7,9 @@
 //! - `client`: HTTP over a Unix socket or TCP
 //! - `table`, `show`: answers as people read them
 
-mod args;
+pub(super) mod args;
 pub(super) mod client;
-mod show;
+pub(super) mod show;
 mod table;
 mod targets;
 

@@ -203,6 +203,8 @@ fn fields(value: &Value) -> String {
             Some(inner) => {
                 pairs.extend(inner.iter().map(|(below, value)| (format!("{name}.{below}"), text(value))));
             }
+            // Lists of things are other calls' tables.
+            None if value[0].is_object() => {}
             None => pairs.push((name.clone(), text(value))),
         }
     }
@@ -225,7 +227,7 @@ fn text(value: &Value) -> String {
 }
 
 /// A number in three digits and a decimal unit.
-fn amount(value: Option<u64>) -> String {
+pub(in crate::cli) fn amount(value: Option<u64>) -> String {
     let Some(value) = value else { return "-".to_owned() };
     let units = [(1_000_000_000_000, 'T'), (1_000_000_000, 'G'), (1_000_000, 'M'), (1_000, 'k')];
     match units.into_iter().find(|(unit, _)| value >= *unit) {
@@ -236,7 +238,7 @@ fn amount(value: Option<u64>) -> String {
 }
 
 /// A time in its two largest units.
-fn span(seconds: Option<f64>) -> String {
+pub(in crate::cli) fn span(seconds: Option<f64>) -> String {
     let Some(seconds) = seconds else { return "-".to_owned() };
     let whole = seconds as u64;
     match whole {

@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
+use super::routes::is_page;
 
 /// Fewest and most bytes of a token.
 const TOKEN_BYTES: std::ops::RangeInclusive<usize> = 16..=4_096;
@@ -78,7 +79,7 @@ pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Ne
             );
         }
         Guard::Loopback => {}
-        Guard::Token(_) if OPEN.contains(&request.uri().path()) => {}
+        Guard::Token(_) if OPEN.contains(&request.uri().path()) || is_page(request.uri().path()) => {}
         Guard::Token(token) => {
             if !bearer(headers).is_some_and(|text| token.is(text)) {
                 let text = "the header Authorization must be Bearer and the token of admin_token_file";

@@ -36,6 +36,7 @@ pub use guard::Token;
 pub use listen::{Listen, ListenError, Listeners, short_way};
 pub use openapi::description;
 pub use serve::serve;
+pub(super) use serve::serve_app;
 
 use crate::hub::command::{Command, Refusal, Reply, TagNames};
 use crate::hub::desk;

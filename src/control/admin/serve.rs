@@ -84,6 +84,29 @@ pub async fn serve(
     Ok(())
 }
 
+/// Serves one app on one socket, as long as the process lives, within the same bounds.
+///
+/// # Errors
+/// The socket cannot be used by the runtime.
+pub(in crate::control) async fn serve_app(listener: std::net::TcpListener, app: Router) -> io::Result<()> {
+    let tcp = TcpListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (_ended, end) = watch::channel(());
+    while let Ok(place) = places.clone().acquire_owned().await {
+        match tcp.accept().await {
+            Ok((stream, _)) => {
+                let connection = connection(stream, app.clone(), end.clone());
+                tokio::spawn(async move { (connection.await, place).0 });
+            }
+            Err(error) => {
+                tracing::warn!(event = %"metrics_accept", %error, "the metrics cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    Ok(())
+}
+
 enum Either<T, U> {
     Tcp(T),
     Unix(U),

@@ -322,7 +322,7 @@ impl Hub {
         if published.filter(to).is_none() {
             let view = self.chain.view();
             self.published = Some(view.clone());
-            self.tell_all(&ToShard::Chain { view, blocks: [].into() });
+            self.tell_all(&ToShard::Chain { view, blocks: [].into(), had: self.now });
         }
         self.filters.told = Some(to);
         self.tell_all(&ToShard::FiltersTo(to));

@@ -165,7 +165,7 @@ impl Hub {
             (first..=height).filter_map(|height| self.news_at(&view, height)).collect();
         self.counters.tips += 1;
         self.published = Some(view.clone());
-        self.tell_all(&ToShard::Chain { view, blocks: blocks.clone() });
+        self.tell_all(&ToShard::Chain { view, blocks: blocks.clone(), had: self.now });
         self.out.push_back(Output::Event(HubEvent::Tip { height, hash }));
         self.tell_filters();
         self.txs_confirmed(&blocks);
@@ -183,7 +183,7 @@ impl Hub {
         blocks.reverse();
         let blocks: Arc<[Arc<BlockNews>]> = blocks.into();
         self.published = Some(view.clone());
-        self.tell_all(&ToShard::Chain { view, blocks });
+        self.tell_all(&ToShard::Chain { view, blocks, had: self.now });
         self.tell_filters();
     }
 

@@ -241,7 +241,7 @@ impl Hub {
             // The shards' picture moves to the new map so that the old one can go.
             let view = self.chain.view();
             self.published = Some(view.clone());
-            self.tell_all(&crate::link::ToShard::Chain { view, blocks: [].into() });
+            self.tell_all(&crate::link::ToShard::Chain { view, blocks: [].into(), had: self.now });
         }
         self.take_damage();
     }

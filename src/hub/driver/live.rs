@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use super::Driver;
 use crate::base::ServiceId;
 use crate::hub::command::{Refusal, Reloaded, Reply, Service};
+use crate::link::monotonic;
 
 /// What the driver asks of the host it runs on. Called on the hub's thread; must not block for long.
 pub trait Live {
@@ -46,6 +47,6 @@ impl Driver<'_> {
                 }
             }
         }
-        self.desk.add_service(self.clock.now(), service, reserved, reply);
+        self.desk.add_service(monotonic(), service, reserved, reply);
     }
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::control::admin::Admin;
 use crate::control::admin::problem::Problem;
+use crate::control::metrics::CONTENT_TYPE;
 use crate::hub::command::Command;
 
 /// Whether it is well.
@@ -48,6 +49,5 @@ pub(super) async fn readyz(State(admin): State<Admin>) -> Result<Json<Health>, P
     responses((status = 200, body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"))
 )]
 pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
-    let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], (admin.hooks.metrics)()).into_response()
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], (admin.hooks.metrics)()).into_response()
 }

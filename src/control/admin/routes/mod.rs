@@ -1,7 +1,8 @@
 //! The calls: each checks what it was given, asks the relay, and shows the answer.
 //!
-//! - `view`: clients and the relay as JSON; `targets`: whom a call is about
+//! - `view`, `shards`: clients and the relay as JSON; `targets`: whom a call is about
 //! - `info`, `health`, `clients`, `act`, `bans`, `nodes`, `accounts`, `services`, `throttles`, `process`, `watch`: calls
+//! - `page`: the page for browsers
 
 mod accounts;
 mod act;
@@ -10,8 +11,10 @@ mod clients;
 mod health;
 mod info;
 mod nodes;
+mod page;
 mod process;
 mod services;
+mod shards;
 mod targets;
 mod throttles;
 mod view;
@@ -27,6 +30,7 @@ use utoipa_axum::routes;
 use super::guard::{self, Guard};
 use super::problem::Problem;
 use super::{Admin, BODY_BYTES, openapi};
+pub(super) use page::is_page;
 
 /// Every call with its description.
 pub(super) fn described() -> OpenApiRouter<Admin> {
@@ -73,7 +77,7 @@ pub(super) fn app(admin: Admin, guard: Guard) -> Router {
         let text = text.clone();
         async move { ([(header::CONTENT_TYPE, "application/json")], text) }
     };
-    router
+    page::with(router)
         .route("/api/v1/openapi.json", get(describe))
         .fallback(Problem::not_found)
         .method_not_allowed_fallback(Problem::wrong_method)

@@ -4,6 +4,7 @@ use bitcoin::hex::DisplayHex as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::shards::{LatencyView, ShardView};
 use crate::base::ClientRef;
 use crate::hub::command::{Balance, Capacities, Info, TagNames};
 use crate::link::ClientInfo;
@@ -49,6 +50,10 @@ pub(super) struct InfoView {
     capacity: CapacityView,
     /// Watchers of events dropped because they were slow.
     events_lagged: u64,
+    /// Announcements of blocks, all shards together.
+    announcements: LatencyView,
+    /// Each shard as it reported last; none before that.
+    per_shard: Vec<ShardView>,
 }
 
 /// Capacities, cost units a second.
@@ -109,6 +114,8 @@ impl InfoView {
                 recharging,
             },
             events_lagged,
+            announcements: LatencyView::of(&info.reports),
+            per_shard: info.reports.iter().enumerate().map(|(n, report)| ShardView::new(n, report)).collect(),
         }
     }
 }
