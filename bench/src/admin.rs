@@ -114,7 +114,8 @@ fn read(answer: &[u8]) -> Result<String, String> {
     let (head, body) = text.split_once("\r\n\r\n").ok_or("the answer has no end")?;
     let status = head.split_whitespace().nth(1).and_then(|status| status.parse::<u16>().ok());
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    let body = if chunked { joined(body).ok_or("the answer's chunks cannot be read")? } else { body.to_string() };
+    let body =
+        if chunked { joined(body).ok_or("the answer's chunks cannot be read")? } else { body.to_string() };
     match status {
         Some(200..=299) => Ok(body),
         status => {

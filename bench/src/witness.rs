@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use breakwater::base::limits::{HEADER_LEN, MAX_BLOCKS_IN_FLIGHT, PROTOCOL_VERSION};
 use breakwater::stub::client::Headers;
-use breakwater::wire::{
-    Hash, Inv, InvKind, Message, Services, Step, Version, parse, sha256d, split, write,
-};
+use breakwater::wire::{Hash, Inv, InvKind, Message, Services, Step, Version, parse, sha256d, split, write};
 use socket2::{Domain, Socket, Type};
 
 use crate::{MAGIC, Outcome};

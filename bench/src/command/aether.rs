@@ -116,7 +116,9 @@ pub(super) fn run(mut args: Args) -> Outcome {
     let clients = u64::from(args.clients);
     if !run.wait(CONNECT, &stop, |_, _| {}, |run| run.levels().ready == clients) {
         let refused = run.total().refused;
-        return Err(format!("only {} of {clients} clients became ready ({refused:?})", run.levels().ready).into());
+        return Err(
+            format!("only {} of {clients} clients became ready ({refused:?})", run.levels().ready).into()
+        );
     }
     run.engine().churn(args.churn);
     let before = window(&mut run, &args, &stop)?;
@@ -159,14 +161,34 @@ pub(super) fn run(mut args: Args) -> Outcome {
     let per_second = |value: u64| value as f64 / seconds;
     report.number("scans_s", "scanners: connections begun per second", rate(&scans, "attempts", seconds), "");
     report.number("scans_served_s", "  handshakes per second", rate(&scans, "handshakes", seconds), "");
-    report.number("accepted_s", "relay: connections taken from the kernel per second", per_second(accepted), "");
-    report.number("scanner_cores", "scanners: cores used, at nice 10", scanners_cpu.as_secs_f64() / seconds, "");
+    report.number(
+        "accepted_s",
+        "relay: connections taken from the kernel per second",
+        per_second(accepted),
+        "",
+    );
+    report.number(
+        "scanner_cores",
+        "scanners: cores used, at nice 10",
+        scanners_cpu.as_secs_f64() / seconds,
+        "",
+    );
     for (reason, count) in &ends {
-        report.number(&format!("ended_{reason}_s"), &format!("relay: ended per second, {reason}"), per_second(*count), "");
+        report.number(
+            &format!("ended_{reason}_s"),
+            &format!("relay: ended per second, {reason}"),
+            per_second(*count),
+            "",
+        );
     }
     let scanned = scans["attempts"].as_u64().unwrap_or(0);
     report.bound("scanned", "connections begun by scanners", scanned as f64, f64::from(args.scanners), true);
-    report.number("came_back", "syncing clients that left and came back", total.counts.left as f64 - clients as f64, "");
+    report.number(
+        "came_back",
+        "syncing clients that left and came back",
+        total.counts.left as f64 - clients as f64,
+        "",
+    );
     report.bound("refused", "syncing clients refused", total.refused_total() as f64, 0.0, false);
     report.bound("lost", "syncing clients lost", total.counts.lost as f64, 0.0, false);
     if let Some((why, _)) = total.refused.iter().chain(&total.errors).next() {

@@ -92,7 +92,13 @@ pub(super) fn run(args: Args) -> Outcome {
     times.sort_by(f64::total_cmp);
     let p50 = times.get(times.len() / 2).copied().unwrap_or(missing);
     let max = times.last().copied().unwrap_or(missing);
-    report.bound("refused", "free newcomers refused at the full house", f64::from(u8::from(refused)), 1.0, true);
+    report.bound(
+        "refused",
+        "free newcomers refused at the full house",
+        f64::from(u8::from(refused)),
+        1.0,
+        true,
+    );
     report.bound("turned_away", "priority clients turned away", f64::from(turned_away), 0.0, false);
     report.number("p50_ms", "priority client: from its connect to its headers, median", p50, "ms");
     report.ratio("the slowest, ms", max, TARGET);
@@ -109,7 +115,9 @@ fn full(admin: &AdminClient) -> Outcome {
             return Ok(());
         }
         if start.elapsed() > FULL {
-            return Err(format!("the house is not full within {FULL:?}: {taken:?} of {all:?} session slots").into());
+            return Err(
+                format!("the house is not full within {FULL:?}: {taken:?} of {all:?} session slots").into()
+            );
         }
         std::thread::sleep(LOOK);
     }

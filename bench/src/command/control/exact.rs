@@ -19,9 +19,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(super) fn measure(stage: &Stage, args: &Args, report: &mut Report) -> Outcome {
     let (one, id) = stage.single()?;
     let one = stage.download(one)?;
-    let neighbours: Vec<Download> = (0..args.neighbours.max(1))
-        .map(|_| stage.download(stage.single()?.0))
-        .collect::<Outcome<_>>()?;
+    let neighbours: Vec<Download> =
+        (0..args.neighbours.max(1)).map(|_| stage.download(stage.single()?.0)).collect::<Outcome<_>>()?;
     std::thread::sleep(SETTLE);
     let (begin, before) = (Instant::now(), args.window / 2);
     std::thread::sleep(before);

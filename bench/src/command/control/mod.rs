@@ -176,7 +176,13 @@ fn ban(stage: &Stage, shared: &Shared, banned: &mut Run, args: &Args, report: &m
     report.number("ban_answer_ms", "ban of a /24: the answer", answer.as_secs_f64() * 1e3, "ms");
     report.number("ban_clients", "  clients that it says were ended", clients as f64, "");
     report.bound("ban_left", "  clients of it that are still connected", left as f64, 0.0, false);
-    report.bound("ban_ms", "  until the last of them has seen its end, ms", effect.as_secs_f64() * 1e3, NETWORK, false);
+    report.bound(
+        "ban_ms",
+        "  until the last of them has seen its end, ms",
+        effect.as_secs_f64() * 1e3,
+        NETWORK,
+        false,
+    );
     let source = Ipv4Addr::new(BANNED[0], BANNED[1], BANNED[2], 1);
     let refused = Witness::connect(stage.relay.address(), source).is_err();
     report.bound("ban_refuses", "  newcomers from there refused", f64::from(u8::from(refused)), 1.0, true);
