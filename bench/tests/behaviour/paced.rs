@@ -93,7 +93,7 @@ fn the_loris_says_a_byte_a_second_of_what_never_ends() {
     world.run(Duration::from_secs(10));
     let header = &world.peers[block].sent[end..];
     assert!(matches!(split(breakwater::stub::MAGIC, header), Step::Need(4_000_024)));
-    world.run(Duration::from_secs(100));
+    world.run(Duration::from_secs(150));
     let Step::Message { command, payload, .. } = split(breakwater::stub::MAGIC, &world.peers[version].sent)
     else {
         panic!("its version is a whole message in the end");
