@@ -209,6 +209,17 @@ fn attack_runs() {
     assert!(one.contains("honest, loris") && !one.contains("honest, flood"), "{one}");
 }
 
+/// As above.
+#[test]
+fn priority_runs() {
+    let text = bench(&["priority", "--tiny"]);
+    assert_judges("priority", &text);
+    for what in ["free newcomers refused at the full house", "priority clients turned away"] {
+        assert_met(&text, what);
+    }
+    assert!(!text.contains("not measured"), "{text}");
+}
+
 #[track_caller]
 fn assert_met(text: &str, what: &str) {
     let line = text.lines().find(|line| line.contains(what));
