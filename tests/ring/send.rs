@@ -197,7 +197,7 @@ fn a_peer_that_never_reads_does_not_have_the_kernel_keep_megabytes() {
         stuck
     });
     rig.send(client, conn, vec![1; 8_000_000]);
-    rig.sent(client);
+    assert_eq!(rig.sent(client).1, Ok(()));
     let stuck = reader.join().unwrap();
     let mut taken = 0;
     while taken < 64 * 1024 * 1024 {
