@@ -17,8 +17,10 @@ const PING: Duration = Duration::from_millis(1);
 const NO_PONG: Duration = Duration::from_millis(500);
 /// How long a client is paused.
 const PAUSE_MS: u64 = 1_500;
-/// How long a download goes on before and after it is throttled.
-const DOWNLOAD: Duration = Duration::from_millis(700);
+/// How long a download goes on before it is throttled: so short that its capacity's buffer, 600 MB, does not hold it back yet.
+const BEFORE: Duration = Duration::from_millis(250);
+/// And after.
+const AFTER: Duration = Duration::from_millis(700);
 /// The rate it is throttled to, bytes per second.
 const SLOW: u64 = 10_000;
 /// Part of its rate before below which a download counts as throttled, over a trailing [`TRAIL`].
@@ -99,13 +101,13 @@ pub(super) fn pause(stage: &Stage) -> Outcome<Times> {
 pub(super) fn throttle(stage: &Stage) -> Outcome<Times> {
     let (client, id) = stage.single()?;
     let download = stage.download(client)?;
-    std::thread::sleep(DOWNLOAD);
+    std::thread::sleep(BEFORE);
     let start = Instant::now();
     stage.relay.admin().act("throttle", &id, json!({ "down": SLOW }))?;
     let answer = start.elapsed();
-    std::thread::sleep(DOWNLOAD);
-    let before = download.rate(start - DOWNLOAD / 2, start);
-    let after = download.between(start - TRAIL, start + DOWNLOAD);
+    std::thread::sleep(AFTER);
+    let before = download.rate(start - BEFORE / 2, start);
+    let after = download.between(start - TRAIL, start + AFTER);
     let most = before * SLOWED * TRAIL.as_secs_f64();
     let mut effect = Duration::ZERO;
     for (n, (at, _)) in after.iter().enumerate() {
