@@ -85,8 +85,9 @@ pub(super) struct Args {
 struct Window {
     answers: f64,
     seconds: f64,
-    /// Cores the relay used.
+    /// Cores the relay used, and waited for.
     cores: f64,
+    waited: f64,
     p99_us: f64,
 }
 
@@ -121,7 +122,7 @@ pub(super) fn run(mut args: Args) -> Outcome {
         );
     }
     run.engine().churn(args.churn);
-    let before = window(&mut run, &args, &stop)?;
+    let before = window(&mut run, relay.pid(), &args, &stop)?;
     let ends = relay.admin().metrics(ENDS, "reason")?;
     let accepted = accepted(&relay)?;
     let mut scanners = Attackers::start(attackers::Args {
@@ -133,13 +134,13 @@ pub(super) fn run(mut args: Args) -> Outcome {
         addresses: args.scanners,
     })?;
     let begun = Instant::now();
-    let during = window(&mut run, &args, &stop)?;
+    let during = window(&mut run, relay.pid(), &args, &stop)?;
     let seconds = begun.elapsed().as_secs_f64();
     let (scans, scanners_cpu) = (scanners.count()?, scanners.cpu());
     let ends = since(relay.admin().metrics(ENDS, "reason")?, &ends);
     let accepted = self::accepted(&relay)? - accepted;
     drop(scanners);
-    let after = window(&mut run, &args, &stop)?;
+    let after = window(&mut run, relay.pid(), &args, &stop)?;
     let (results, ended) = run.finish();
     ended?;
     let total = results.total();
@@ -156,6 +157,13 @@ pub(super) fn run(mut args: Args) -> Outcome {
     report.number("capacity_s", "answers per second that all cores could give the relay", could, "");
     report.number("relay_cores", "relay, cores used: without scanners", before.cores, "");
     report.number("relay_cores_during", "  with them", during.cores, "");
+    report.number(
+        "relay_waited",
+        "relay, cores waited for, others had them: without scanners",
+        before.waited,
+        "",
+    );
+    report.number("relay_waited_during", "  with them", during.waited, "");
     report.number("p99_ms", "question to answer, p99, without scanners", before.p99_us / 1e3, "ms");
     report.number("p99_during_ms", "  with them", during.p99_us / 1e3, "ms");
     let per_second = |value: u64| value as f64 / seconds;
@@ -219,10 +227,11 @@ fn asked(args: &Args) -> f64 {
     f64::from(args.clients) / args.ask_every.as_secs_f64()
 }
 
-fn window(run: &mut Run, args: &Args, stop: &AtomicBool) -> Outcome<Window> {
+fn window(run: &mut Run, relay: u32, args: &Args, stop: &AtomicBool) -> Outcome<Window> {
     let settle = if args.common.tiny { Duration::from_millis(500) } else { SETTLE };
     run.wait(settle, stop, |_, _| {}, |_| false);
     let (start, before, cpu) = (Instant::now(), run.total(), run.target_use().cpu);
+    let waited = os::process_waited(relay);
     run.wait(args.window, stop, |_, _| {}, |_| false);
     run.look();
     let (now, seconds) = (run.total(), start.elapsed().as_secs_f64());
@@ -235,6 +244,7 @@ fn window(run: &mut Run, args: &Args, stop: &AtomicBool) -> Outcome<Window> {
         answers: (now.counts.answers - before.counts.answers) as f64,
         seconds,
         cores: spent.as_secs_f64() / seconds,
+        waited: os::process_waited(relay).saturating_sub(waited).as_secs_f64() / seconds,
         p99_us: recent.value_at_quantile(0.99) as f64,
     })
 }

@@ -8,7 +8,8 @@
 //! ```
 //! The honest clients come from an exempt network (127.1.0.0/16); all others are limited as the internet is. Attackers run at nice 10:
 //! their CPU is work that other machines would do. On loopback the kernel does the relay's part of a TCP handshake in the time of
-//! who connects, so `flood` costs the relay less here than behind a network card; what its own threads use is said (`relay_cores`).
+//! who connects, so `flood` costs the relay less here than behind a network card; what its own threads use is said (`relay_cores`), and how long they
+//! waited for a core that others had (`relay_waited`): where that is large the host is too small or too busy for this benchmark.
 //!
 //! Memory is held against the plan that `breakwater plan` prints for this configuration: the relay's own (VmRSS) against the plan
 //! without the kernel's part; and all of it, with the kernel's idle sockets as planned and the bytes that wait in
@@ -33,7 +34,7 @@ use crate::rig::node::{Fleet, Plan};
 use crate::rig::run::Run;
 use crate::rig::scenario::{Sources, Transport};
 use crate::rig::target;
-use crate::{MAGIC, Outcome, crowd, stop};
+use crate::{MAGIC, Outcome, crowd, os, stop};
 
 /// The p99 in an attack may be so many times the quiet one.
 const TARGET: f64 = 2.0;
@@ -90,6 +91,14 @@ struct Attack {
     clients: u32,
     from: Ipv4Addr,
     addresses: u32,
+}
+
+/// What the relay's threads had done at a moment.
+struct Reading {
+    at: Instant,
+    cpu: Duration,
+    waited: Duration,
+    turns: u64,
 }
 
 /// What the relay's memory was at the most.
@@ -149,7 +158,9 @@ pub(super) fn run(mut args: Args) -> Outcome {
         return Err(format!("only {} of {clients} clients became ready", stage.run.levels().ready).into());
     }
     stage.run.wait(REST, &stop, |_, _| {}, |_| false);
+    let begin = stage.reading()?;
     let quiet = stage.blocks(args.blocks, Duration::ZERO)?;
+    stage.used("quiet", &begin, &mut report)?;
     report.number("quiet_p99_ms", "block at the honest, quiet, p99", quiet / 1e3, "ms");
     report.number("quiet_rss_mb", "relay: VmRSS, quiet", stage.memory.rss / 1e6, "MB");
     let mut worst = 0.0f64;
@@ -228,11 +239,10 @@ impl Stage<'_> {
         })?;
         let settle = if args.common.tiny { PAUSE } else { REST };
         self.run.wait(settle, self.stop, |_, _| {}, |_| false);
-        let (start, cpu) = (Instant::now(), self.run.target_use().cpu);
-        let ends = self.ends()?;
+        let (begin, ends) = (self.reading()?, self.ends()?);
         let memory = std::mem::take(&mut self.memory);
         let p99 = self.blocks(BLOCKS, args.attack_for)?;
-        let (seconds, spent) = (start.elapsed().as_secs_f64(), self.run.target_use().cpu.saturating_sub(cpu));
+        let seconds = begin.at.elapsed().as_secs_f64();
         let counts = attackers.count()?;
         let cores = attackers.cpu().as_secs_f64() / (seconds + settle.as_secs_f64());
         drop(attackers);
@@ -246,12 +256,7 @@ impl Stage<'_> {
         for what in ["open", "connections", "requests", "answers"] {
             report.number(&format!("{name}_{what}"), &format!("  attackers: {what}"), of(what), "");
         }
-        report.number(
-            &format!("{name}_relay_cores"),
-            "  relay: cores used",
-            spent.as_secs_f64() / seconds,
-            "",
-        );
+        self.used(name, &begin, report)?;
         report.number(&format!("{name}_cores"), "  attackers: cores used, at nice 10", cores, "");
         report.number(&format!("{name}_rss_mb"), "  relay: VmRSS, most", self.memory.rss / 1e6, "MB");
         report.number(
@@ -279,6 +284,30 @@ impl Stage<'_> {
             return Err("interrupted".into());
         }
         Ok(p99)
+    }
+
+    fn reading(&self) -> Outcome<Reading> {
+        Ok(Reading {
+            at: Instant::now(),
+            cpu: self.run.target_use().cpu,
+            waited: os::process_waited(self.relay.pid()),
+            turns: self.relay.admin().metrics("breakwater_turns_total", "none")?.values().sum(),
+        })
+    }
+
+    /// Rows about the relay's threads since a reading.
+    fn used(&self, name: &str, begin: &Reading, report: &mut Report) -> Outcome {
+        let (now, seconds) = (self.reading()?, begin.at.elapsed().as_secs_f64());
+        let mut row = |key: &str, text: &str, value: f64, unit: &str| {
+            report.number(&format!("{name}_{key}"), &format!("  relay: {text}"), value, unit);
+        };
+        let cpu = now.cpu.saturating_sub(begin.cpu).as_secs_f64();
+        row("relay_cores", "cores used", cpu / seconds, "");
+        let waited = now.waited.saturating_sub(begin.waited).as_secs_f64();
+        row("relay_waited", "cores waited for, because others had them", waited / seconds, "");
+        let turns = now.turns.saturating_sub(begin.turns).max(1);
+        row("turn_us", "CPU for each turn of a shard", cpu * 1e6 / turns as f64, "us");
+        Ok(())
     }
 
     fn ends(&self) -> Outcome<std::collections::BTreeMap<String, u64>> {
