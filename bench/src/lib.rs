@@ -9,6 +9,9 @@
 //!   command   one benchmark each
 //!   relay     a shard whose hub is the benchmark
 //!   relay_process  the whole relay as a process
+//!   admin     calls of its admin interface
+//!   attackers  clients in a process of their own, so that they disturb the measured ones no more than they must
+//!   witness   single clients whose every moment is noted
 //!   lines     what another process says, with a time limit
 //!   made      blocks and transactions made up for announcements
 //!   crowd     clients of the rig, any transport, for benchmarks
@@ -29,7 +32,9 @@
 //!
 //! Invariants: traffic only on 127.0.0.0/8; every wait has an end; a number is recorded only with `--record`.
 
+mod admin;
 pub mod alloc;
+mod attackers;
 mod bare;
 mod buffers;
 pub mod certificate;
@@ -49,6 +54,7 @@ mod setup;
 mod sink;
 mod stop;
 pub mod swarm;
+mod witness;
 
 /// What every benchmark ends with when it cannot go on: one sentence.
 pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

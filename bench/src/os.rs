@@ -26,6 +26,17 @@ pub(crate) fn process_clock(pid: u32) -> Option<Duration> {
     (unsafe { libc::clock_getcpuclockid(pid, &raw mut id) } == 0).then(|| clock(id))
 }
 
+/// Time that the threads of a process have waited for a core although they could run (second field of schedstat); those that
+/// have ended are not in it. Large when others take the cores: then latencies say less about the process.
+pub(crate) fn process_waited(pid: u32) -> Duration {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Duration::ZERO };
+    let of = |entry: std::io::Result<fs::DirEntry>| {
+        let text = fs::read_to_string(entry.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    Duration::from_nanos(threads.filter_map(of).sum())
+}
+
 /// Pins this thread to a core; a host with fewer cores leaves it where it is.
 pub(crate) fn pin(core: usize) {
     // SAFETY: a zeroed set is an empty one; the pointer is valid for the size given.

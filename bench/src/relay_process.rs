@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use breakwater::control::Config;
+use breakwater::control::plan::{Demand, Plan, plan};
+
+use crate::admin::AdminClient;
 use crate::certificate::Passing;
 use crate::lines::Lines;
 use crate::rig::scenario::Transport;
@@ -14,6 +18,9 @@ use crate::{Outcome, os};
 pub(crate) const READY: &str = "event=ready";
 /// Longest time from the start to `READY`: a busy host, many shards.
 pub const START: Duration = Duration::from_secs(120);
+
+/// The file of [`RelayProcess::configured`], in the relay's folder.
+const CONFIGURATION: &str = "relay.toml";
 
 /// Descriptors of the process left to everything but clients.
 const SPARE_FILES: u64 = 300;
@@ -44,15 +51,29 @@ pub(crate) fn beside() -> Outcome<PathBuf> {
     Err(format!("{}: build it first (cargo build --release --workspace)", program.display()).into())
 }
 
-/// A relay on regtest, to be started.
+/// A relay on regtest, to be started: everybody is let in.
 pub(crate) fn command(program: &Path, nodes: &[SocketAddr], listen: SocketAddr, data: &Path) -> Command {
+    let mut command = closed(program, nodes, listen, data);
+    command.arg("--open-door");
+    command
+}
+
+/// The same with the door as it is by default, or as a configuration says.
+fn closed(program: &Path, nodes: &[SocketAddr], listen: SocketAddr, data: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(["run", "--network", "regtest", "--listen", &listen.to_string()]);
     nodes.iter().for_each(|node| {
         command.args(["--node", &node.to_string()]);
     });
-    command.arg("--open-door").arg("--data-dir").arg(data);
+    command.arg("--data-dir").arg(data);
     command
+}
+
+/// A free address, and a folder for the data of the relay that listens there.
+fn place() -> Outcome<(SocketAddr, PathBuf)> {
+    let address = free()?;
+    let folder = format!("breakwater-bench-{}-{}", std::process::id(), address.port());
+    Ok((address, std::env::temp_dir().join(folder)))
 }
 
 /// The relay; killed when dropped, its data with it.
@@ -111,16 +132,37 @@ impl RelayProcess {
         flags: &[&str],
         tls: Option<Tls>,
     ) -> Outcome<RelayProcess> {
-        let address = free()?;
-        let folder =
-            std::env::temp_dir().join(format!("breakwater-bench-{}-{}", std::process::id(), address.port()));
+        let (address, folder) = place()?;
         let mut command = command(program, nodes, address, &folder);
         if let Some(Tls { address, certificate: Passing { certificate, .. } }) = &tls {
             command.args(["--tls-listen", &address.to_string()]);
             command.arg("--tls-certificate").arg(&certificate.chain).arg("--tls-key").arg(&certificate.key);
         }
+        command.args(flags);
+        RelayProcess::spawn(program, command, address, folder, tls)
+    }
+
+    /// Starts the `breakwater` that lies beside this program with the keys of a configuration file, with room for `clients`, and
+    /// waits until it is ready. The door is as the configuration says.
+    pub(crate) fn configured(node: SocketAddr, clients: u32, keys: &str) -> Outcome<RelayProcess> {
+        let ((rings, each), program) = (rings_for(clients)?, beside()?);
+        let (address, folder) = place()?;
+        std::fs::create_dir_all(&folder)?;
+        let file = folder.join(CONFIGURATION);
+        std::fs::write(&file, format!("shards = {rings}\nmax_clients = {}\n{keys}", rings * each))?;
+        let mut command = closed(&program, &[node], address, &folder);
+        command.arg("--config").arg(file);
+        RelayProcess::spawn(&program, command, address, folder, None)
+    }
+
+    fn spawn(
+        program: &Path,
+        mut command: Command,
+        address: SocketAddr,
+        folder: PathBuf,
+        tls: Option<Tls>,
+    ) -> Outcome<RelayProcess> {
         let mut child = command
-            .args(flags)
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("{}: {error}", program.display()))?;
@@ -161,6 +203,22 @@ impl RelayProcess {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its admin interface.
+    pub(crate) fn admin(&self) -> AdminClient {
+        AdminClient::new(self.folder.join("regtest").join("admin.sock"))
+    }
+
+    /// What its memory is planned to be.
+    ///
+    /// # Errors
+    /// It was not started by [`RelayProcess::configured`].
+    pub(crate) fn plan(&self) -> Outcome<Plan> {
+        let nodes = toml::Value::Array(vec![toml::Value::String("127.0.0.1:1".into())]);
+        let flags = toml::Table::from_iter([("nodes".to_string(), nodes)]);
+        let config = Config::load(Some(&self.folder.join(CONFIGURATION)), flags)?;
+        Ok(plan(Demand::new(&config, u64::from(config.max_clients))))
     }
 
     /// Ends it now, as a crash would.

@@ -164,3 +164,64 @@ fn ibd_runs() {
 fn scale_runs() {
     tiny("scale");
 }
+
+/// Needs the binary `breakwater`, as those below. Scanners come, and clients that sync get what they asked for.
+#[test]
+fn aether_runs() {
+    let text = bench(&["aether", "--tiny"]);
+    assert_judges("aether", &text);
+    for what in ["connections begun by scanners", "syncing clients refused", "syncing clients lost"] {
+        assert_met(&text, what);
+    }
+    assert!(text.contains("relay: ended per second, probe_too_often"), "scanners are refused: {text}");
+}
+
+#[test]
+fn aether_runs_with_every_scan_served() {
+    let text = bench(&["aether", "--tiny", "--let-in"]);
+    assert_met(&text, "syncing clients refused");
+    assert!(!text.contains("probe_too_often"), "{text}");
+}
+
+#[test]
+fn control_runs() {
+    let text = bench(&["control", "--tiny"]);
+    assert_judges("control", &text);
+    for what in ["that are still connected", "newcomers from there refused", "others that were ended"] {
+        assert_met(&text, what);
+    }
+    assert!(!text.contains("not measured"), "{text}");
+}
+
+#[test]
+fn attack_runs() {
+    let text = bench(&["attack", "--tiny"]);
+    assert_judges("attack", &text);
+    for what in
+        ["honest clients lost", "blocks skipped", "relay: VmRSS at the most", "what waits in them, MB"]
+    {
+        assert_met(&text, what);
+    }
+    for attack in ["flood", "loris", "hammer", "stalled"] {
+        assert!(text.contains(&format!("block at the honest, {attack}")), "{text}");
+    }
+    let one = bench(&["attack", "--tiny", "--only", "loris"]);
+    assert!(one.contains("honest, loris") && !one.contains("honest, flood"), "{one}");
+}
+
+/// As above.
+#[test]
+fn priority_runs() {
+    let text = bench(&["priority", "--tiny"]);
+    assert_judges("priority", &text);
+    for what in ["free newcomers refused at the full house", "priority clients turned away"] {
+        assert_met(&text, what);
+    }
+    assert!(!text.contains("not measured"), "{text}");
+}
+
+#[track_caller]
+fn assert_met(text: &str, what: &str) {
+    let line = text.lines().find(|line| line.contains(what));
+    assert!(line.is_some_and(|line| line.contains(": met)")), "{what}: {text}");
+}

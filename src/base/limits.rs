@@ -133,6 +133,10 @@ pub const LINK_PER_TURN: usize = 256;
 pub const REPLY_SOFT_LIMIT: usize = 64 * 1024;
 /// Bytes read from a segment and sent at a time while a block or filters are served.
 pub const FILE_CHUNK: usize = 128 * 1024;
+/// Bytes that the kernel takes of us for a client before it has sent what it has (TCP_NOTSENT_LOWAT): four chunks of a file, so
+/// that a fast reader is hardly ever waited for. Without it whoever asks for blocks and never reads has the kernel keep all that
+/// tcp_wmem allows, 4 MB, and a thousand of them 4 GB. What is on its way to a client and not acknowledged is not in it.
+pub const UNSENT_BYTES: u32 = 4 * FILE_CHUNK as u32;
 /// Bytes of buffers in use up to which the next chunk of a file is read while the last one is sent: 16 clients in full flow.
 pub const READ_AHEAD: usize = 32 * FILE_CHUNK;
 /// A send above this counts as large: it is the first to give way when the buffers are used up.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::base::limits::LISTEN_BACKLOG;
+use crate::base::limits::{LISTEN_BACKLOG, UNSENT_BYTES};
 
 /// The kernel takes the rings of a killed process apart after the process is gone, and its listeners with them: a relay
 /// that is started again at once waits this long for its own port.
@@ -65,6 +65,8 @@ pub(super) fn bind(addr: SocketAddr) -> io::Result<(SocketAddr, OwnedFd)> {
     socket.bind(&addr.into())?;
     // Accepted sockets inherit it: what a shard sends in one piece goes out in one piece.
     socket.set_tcp_nodelay(true)?;
+    // Likewise: what waits for a client that does not read waits with us, where it is counted and bounded.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     Ok((local_addr(&socket)?, socket.into()))
 }
 

@@ -183,3 +183,46 @@ fn a_ring_dropped_with_everything_outstanding_ends_all_connections() {
     let _ = end_of(&stuck);
     assert!(TcpStream::connect(addr).is_err());
 }
+
+/// The kernel takes little for a peer that does not read: with what tcp_wmem allows it would be 4 MB.
+#[test]
+fn a_peer_that_never_reads_does_not_have_the_kernel_keep_megabytes() {
+    const EACH: usize = 64 * 1024;
+    let mut rig = Rig::local();
+    let (mut stuck, client, conn) = rig.pair();
+    // As one that reads fast and then stops: the window and the kernel's buffer have grown.
+    let reader = thread::spawn(move || {
+        let mut got = vec![0; 8_000_000];
+        stuck.read_exact(&mut got).unwrap();
+        stuck
+    });
+    rig.send(client, conn, vec![1; 8_000_000]);
+    assert_eq!(rig.sent(client).1, Ok(()));
+    let stuck = reader.join().unwrap();
+    let mut taken = 0;
+    while taken < 64 * 1024 * 1024 {
+        rig.send(client, conn, vec![1; EACH]);
+        rig.run_for(Duration::from_millis(100));
+        if rig.dones.is_empty() {
+            break;
+        }
+        assert_eq!(rig.sent(client), (EACH, Ok(())));
+        taken += EACH;
+    }
+    // What waits here, without what has reached the peer: it is in the peer's own buffer.
+    let peer = stuck.local_addr().unwrap();
+    let waiting = waiting(rig.addr(), peer);
+    assert!(waiting > 0 && waiting < 1_500_000, "{waiting} bytes wait in our socket");
+}
+
+/// Bytes that the kernel keeps of us for a peer (tx_queue of proc_net_tcp).
+fn waiting(own: std::net::SocketAddr, peer: std::net::SocketAddr) -> u64 {
+    let port = |word: &str| u16::from_str_radix(word.rsplit_once(':').unwrap().1, 16).unwrap();
+    let text = fs::read_to_string("/proc/net/tcp").unwrap();
+    let of = |line: &str| -> Option<u64> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ours = port(words[1]) == own.port() && port(words[2]) == peer.port();
+        ours.then(|| u64::from_str_radix(words[4].split_once(':').unwrap().0, 16).unwrap())
+    };
+    text.lines().skip(1).find_map(of).unwrap()
+}

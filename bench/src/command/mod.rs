@@ -1,8 +1,11 @@
 //! The benchmarks, one a file, and their command line.
 
+mod aether;
 mod alloc;
+mod attack;
 mod blocks;
 mod compare;
+mod control;
 mod fanout;
 mod fanout_sealed;
 mod floors;
@@ -13,6 +16,7 @@ mod instructions;
 mod million;
 mod node_cpu;
 mod ping;
+mod priority;
 mod scale;
 mod storm;
 mod tls;
@@ -66,6 +70,17 @@ enum Command {
     Million(million::Args),
     /// Blocks at the connected while as many clients come at once.
     Storm(storm::Args),
+    /// Scanners that come as fast as they can beside clients that sync.
+    Aether(aether::Args),
+    /// Attacks beside honest clients: what these notice, and what memory the relay takes.
+    Attack(attack::Args),
+    /// Kick, throttle, pause and ban while 100,000 clients are connected: from the call to its effect.
+    Control(control::Args),
+    /// How long a priority client takes to get in where every slot is taken.
+    Priority(priority::Args),
+    /// Attackers in a process of their own, for `aether` and `attack`.
+    #[command(hide = true)]
+    Assail(crate::attackers::Args),
     /// Bare rings in a process of their own, for `million`.
     #[command(hide = true)]
     Hold(million::HoldArgs),
@@ -115,6 +130,11 @@ fn run(command: Command) -> Outcome {
         Command::NodeCpu(args) => node_cpu::run(args),
         Command::Million(args) => million::run(args),
         Command::Storm(args) => storm::run(args),
+        Command::Aether(args) => aether::run(args),
+        Command::Attack(args) => attack::run(args),
+        Command::Control(args) => control::run(args),
+        Command::Priority(args) => priority::run(args),
+        Command::Assail(args) => crate::attackers::run(args),
         Command::Hold(args) => million::hold(args),
         Command::Compare(args) => compare::run(args),
         Command::Floors(args) => floors::run(args),

@@ -298,6 +298,11 @@ impl Client {
         self.behaviour.on_end()
     }
 
+    /// See [`Behaviour::is_stubborn`].
+    pub fn is_stubborn(&self) -> bool {
+        self.behaviour.is_stubborn()
+    }
+
     /// What to count as an error when the target ends the connection now.
     pub fn complaint(&self) -> Option<&'static str> {
         self.behaviour.complaint()

@@ -296,6 +296,9 @@ pub struct Levels {
     pub pinging: u64,
     /// CPU time of the workers, microseconds.
     pub cpu_us: u64,
+    /// When the target ended a connection last, nanoseconds on the clock of the run; 0 for never. Not in reports.
+    #[serde(skip)]
+    pub last_end: u64,
 }
 
 impl Levels {
@@ -309,6 +312,7 @@ impl Levels {
         self.behind += other.behind;
         self.pinging += other.pinging;
         self.cpu_us += other.cpu_us;
+        self.last_end = self.last_end.max(other.last_end);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::os;
 /// Kernel memory of the rig's armed multishot receive, bytes, above the poll of the target: io_kiocb 256, async data 96 and 512
 /// against an io_kiocb of 256 (measured, Linux 6.18: design/io_uring-facts).
 const OWN_RECEIVE: u64 = 608;
+/// State of a listening socket in /proc/net/tcp.
+const LISTEN: &str = "0A";
 /// Descriptors of one process that are looked at.
 const MOST_FILES: usize = 100_000;
 
@@ -93,6 +96,37 @@ pub fn kernel_per_connection(before: u64, after: u64, connections: u64) -> Optio
     Some(both.saturating_sub(OWN_RECEIVE) / 2)
 }
 
+/// Connections of this host whose own port is this one, IPv4, and the bytes that wait in them: to be sent or acknowledged, and
+/// to be read (proc_net_tcp). Payload: the kernel's memory for them is somewhat more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Queued {
+    /// How many.
+    pub(crate) sockets: u64,
+    /// Bytes.
+    pub(crate) bytes: u64,
+}
+
+/// What waits in the connections of a port now. Reads a line for each connection of the host.
+pub(crate) fn queued(port: u16) -> Queued {
+    let Ok(file) = fs::File::open("/proc/net/tcp") else { return Queued::default() };
+    let lines = BufReader::with_capacity(1 << 16, file).lines().skip(1).map_while(Result::ok);
+    lines
+        .filter_map(|line| waiting(&line, port))
+        .fold(Queued::default(), |sum, bytes| Queued { sockets: sum.sockets + 1, bytes: sum.bytes + bytes })
+}
+
+/// Bytes that wait in the connection of a line of /proc/net/tcp, when its own port is this one.
+fn waiting(line: &str, port: u16) -> Option<u64> {
+    let mut words = line.split_whitespace();
+    let (_, own) = words.nth(1)?.rsplit_once(':')?;
+    // A listener's numbers are connections.
+    if u16::from_str_radix(own, 16) != Ok(port) || words.nth(1)? == LISTEN {
+        return None;
+    }
+    let (to_send, to_read) = words.next()?.split_once(':')?;
+    Some(u64::from_str_radix(to_send, 16).ok()? + u64::from_str_radix(to_read, 16).ok()?)
+}
+
 /// Pages of socket buffers, TCP over both families (`mem` of /proc/net/sockstat).
 fn socket_pages() -> Option<u64> {
     let text = fs::read_to_string("/proc/net/sockstat").ok()?;
@@ -139,11 +173,9 @@ fn listeners(at: SocketAddr) -> Vec<String> {
 
 /// The socket of a line of /proc/net/tcp or tcp6, when it listens where this target is.
 fn listener(line: &str, at: SocketAddr) -> Option<(Fit, String)> {
-    /// State of a listening socket.
-    const LISTEN: &str = "0A";
     let words: Vec<&str> = line.split_whitespace().collect();
     let (local, port) = words.get(1)?.rsplit_once(':')?;
-    if u16::from_str_radix(port, 16) != Ok(at.port()) || words.get(3) != Some(&LISTEN) {
+    if u16::from_str_radix(port, 16) != Ok(at.port()) || words.get(3).copied() != Some(LISTEN) {
         return None;
     }
     // Who connects to no address connects to the loopback.
@@ -277,6 +309,22 @@ mod tests {
         second.wait().unwrap();
         assert!(after.rss > before.rss / 2 && after.cpu >= before.cpu, "{before:?} {after:?}");
         assert_eq!(both.read().rss, after.rss);
+    }
+
+    #[test]
+    fn what_waits_is_read_of_the_connections_of_one_port() {
+        let line = |state: &str, queues: &str| {
+            format!("0: 0100007F:208D 0100007F:C0DE {state} {queues} 0:0 0 0 0 77 1")
+        };
+        assert_eq!(waiting(&line("01", "00000010:00000002"), 0x208d), Some(18));
+        assert_eq!(waiting(&line("01", "00000010:00000002"), 0xc0de), None, "the other end");
+        assert_eq!(waiting(&line("0A", "00000000:00000002"), 0x208d), None, "connections to be accepted");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let mut one = std::net::TcpStream::connect(at).unwrap();
+        let _other = listener.accept().unwrap();
+        std::io::Write::write_all(&mut one, b"seven b").unwrap();
+        assert_eq!(queued(at.port()), Queued { sockets: 1, bytes: 7 });
     }
 
     #[test]

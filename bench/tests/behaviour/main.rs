@@ -7,5 +7,6 @@ mod attacks;
 mod blocks;
 mod comings;
 mod noise;
+mod paced;
 mod txs;
 mod world;

@@ -25,6 +25,11 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 /// A stub node whose blocks and transactions are noted in `shared` when it begins to announce them.
 pub(in crate::command) fn node(shared: &Arc<Shared>) -> Outcome<node::Fleet> {
+    node_of(shared, node::Plan::default())
+}
+
+/// The same of another size.
+pub(in crate::command) fn node_of(shared: &Arc<Shared>, plan: node::Plan) -> Outcome<node::Fleet> {
     let told = shared.clone();
     let observer = move |seen: &node::Announcement| {
         let at = told.at(seen.at);
@@ -38,7 +43,7 @@ pub(in crate::command) fn node(shared: &Arc<Shared>) -> Outcome<node::Fleet> {
             }
         }
     };
-    let plan = node::Plan { observer: Some(Arc::new(observer)), ..node::Plan::default() };
+    let plan = node::Plan { observer: Some(Arc::new(observer)), ..plan };
     Ok(node::Fleet::start(&plan)?)
 }
 

@@ -27,7 +27,7 @@ use super::Common;
 use crate::rig::scenario::Transport;
 use crate::{Outcome, report, stop};
 
-pub(super) use cost::{ANNOUNCE, CONNECT, listeners, node};
+pub(super) use cost::{ANNOUNCE, CONNECT, listeners, node, node_of};
 pub(super) use hold::{Args as HoldArgs, run as hold};
 
 /// Targets of the issue; what each means is said in `verdicts`.

@@ -7,12 +7,15 @@
 //! | `pinger` | pings every 2 s, as bitcoinj does |
 //! | `wallet` | headers, compact filters, blocks that match |
 //! | `ibd` | initial block download, again and again |
+//! | `paced` | headers and blocks at a pace of its own |
+//! | `listener`, `persistent` | asks for headers once and listens; comes again whatever happens |
 //! | `tip` | a full node at the tip: compact blocks, transactions |
 //! | `submitter` | submits valid regtest transactions at a rate |
 //! | `scanner` | asks for addresses and leaves, as a crawler |
 //! | `reconnector` | stays for 1 to 10 s, comes back |
 //! | `slow`, `stalled` | ask for much and read little, or nothing |
 //! | `attackers`, `attack-...` | the rows of the table of bad input, mixed or one alone |
+//! | `prober`, `loris`, `hammer` | floods of connections, of bytes one by one, of requests |
 //! | `tls-...`, `v2-probe` | attack the transport's handshake, from below |
 //!
 //! - `request`: questions and when they are answered; `follow`: the chain of headers; both parts of several behaviours
@@ -25,7 +28,9 @@ mod deaf;
 mod follow;
 mod ibd;
 mod idle;
+mod listener;
 mod mute;
+mod paced;
 mod pinger;
 mod reconnector;
 mod request;
@@ -140,6 +145,11 @@ pub trait Behaviour: fmt::Debug + Send {
         None
     }
 
+    /// True exactly when it comes again, after the pause of [`Behaviour::on_end`], though it could not even connect.
+    fn is_stubborn(&self) -> bool {
+        false
+    }
+
     /// True exactly when it must hear of every block while it is connected.
     fn counts_blocks(&self) -> bool {
         true
@@ -244,6 +254,27 @@ pub const KINDS: &[Kind] = &[
         make: ibd::make,
     },
     Kind {
+        name: "paced",
+        what: "asks for headers and blocks every 100 ms",
+        attack: false,
+        over: Over::Any,
+        make: paced::make,
+    },
+    Kind {
+        name: "listener",
+        what: "asks for headers once and listens: blocks by headers",
+        attack: false,
+        over: Over::Any,
+        make: listener::make,
+    },
+    Kind {
+        name: "persistent",
+        what: "as listener, and comes again however it is received",
+        attack: false,
+        over: Over::Any,
+        make: listener::persistent,
+    },
+    Kind {
         name: "tip",
         what: "full node at the tip: compact blocks, transactions",
         attack: false,
@@ -284,6 +315,27 @@ pub const KINDS: &[Kind] = &[
         attack: true,
         over: Over::Any,
         make: deaf::stalled,
+    },
+    Kind {
+        name: "prober",
+        what: "shakes hands, leaves and comes again at once",
+        attack: true,
+        over: Over::Any,
+        make: attack::visit::prober,
+    },
+    Kind {
+        name: "loris",
+        what: "its version, or a long message, a byte a second",
+        attack: true,
+        over: Over::Any,
+        make: attack::visit::loris,
+    },
+    Kind {
+        name: "hammer",
+        what: "as many questions as it can get answered",
+        attack: true,
+        over: Over::Any,
+        make: attack::hammer::make,
     },
     Kind {
         name: "attackers",

@@ -17,6 +17,8 @@ const PER_TURN: usize = 256;
 const CHURN_LOOKS: usize = 64;
 /// Nanoseconds until a connection anew that finds too many in flight is tried again.
 const AGAIN_LATER: u64 = 5_000_000;
+/// Microseconds at the least before a connection that did not come about is tried again.
+const AFTER_FAILURE_US: u32 = 100_000;
 
 impl Worker<'_> {
     pub(super) fn number(&self, slot: u32) -> u32 {
@@ -80,13 +82,19 @@ impl Worker<'_> {
         }
         entry.with_kernel -= 1;
         let due = Instant(std::mem::replace(&mut entry.wake, u64::MAX));
+        let on_end = entry.client.on_end();
         let tally = &mut self.tallies[usize::from(entry.part)];
         if result < 0 {
             if self.closing_since.is_none() {
                 tally.refuse(reason(errno));
             }
             // The chain may have got as far as the socket, which keeps its place.
-            return self.close(slot, After::Over);
+            return match (self.slots[slot as usize].client.is_stubborn(), on_end) {
+                (true, OnEnd::Deserved { again_us }) => {
+                    self.close_for(slot, Some(again_us.max(AFTER_FAILURE_US)))
+                }
+                _ => self.close(slot, After::Over),
+            };
         }
         tally.connect.record(self.now.since(due));
         entry.state = State::Open;
@@ -94,7 +102,7 @@ impl Worker<'_> {
         if self.closing_since.is_some() {
             return self.close(slot, After::Over);
         }
-        if entry.client.on_end() != OnEnd::Lost {
+        if on_end != OnEnd::Lost {
             // It may never complete a handshake.
             self.landed(slot);
             self.settled(slot);

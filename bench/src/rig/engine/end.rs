@@ -44,6 +44,7 @@ impl Worker<'_> {
         let entry = &self.slots[slot as usize];
         let tally = &mut self.tallies[usize::from(entry.part)];
         let on_end = entry.client.on_end();
+        self.levels.last_end = self.now.0;
         if !entry.leaving
             && let Some(complaint) = entry.client.complaint()
         {
@@ -68,7 +69,7 @@ impl Worker<'_> {
     }
 
     /// Closes; it connects again after so many microseconds, or never.
-    fn close_for(&mut self, slot: u32, again_us: Option<u32>) -> Outcome {
+    pub(super) fn close_for(&mut self, slot: u32, again_us: Option<u32>) -> Outcome {
         self.close(slot, if again_us.is_some() { After::Again } else { After::Over })?;
         if let Some(us) = again_us {
             self.slots[slot as usize].wake = self.now.0 + u64::from(us) * 1_000;

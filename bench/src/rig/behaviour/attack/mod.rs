@@ -1,4 +1,4 @@
-//! Attackers ([`raw`]: those from below the transport): each row of the table of bad input ([`rows`]), over and over. Whoever can still have a ping answered afterwards
+//! Attackers ([`raw`]: those from below the transport; [`visit`] and [`hammer`]: floods): each row of the table of bad input ([`rows`]), over and over. Whoever can still have a ping answered afterwards
 //! was forgiven; the others were thrown out. What differs from the table is an error that names the row, so that the rig
 //! can be used as a check.
 //!
@@ -7,8 +7,10 @@
 //!                                                           --end---> thrown out: comes again after the same pause
 //! ```
 
+pub mod hammer;
 pub mod raw;
 pub mod rows;
+pub mod visit;
 
 use std::time::Duration;
 
