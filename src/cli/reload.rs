@@ -269,6 +269,10 @@ impl Reloader {
         let id = |name: &str| there.iter().find(|info| info.service.name == name).map(|info| info.id);
         let (before, after) = (self.config.every_service(), fresh.every_service());
         let mut now = Vec::new();
+        let goes = |old: &&ServiceConfig| after.iter().all(|new| new.name != old.name);
+        // These are free when what is new comes.
+        let leaving = before.iter().filter(goes).flat_map(|old| old.listen.iter().chain(&old.tls_listen));
+        let leaving: Vec<SocketAddr> = leaving.copied().collect();
         for new in &after {
             let name = &new.name;
             let key = if name == FIRST { SLOTS.join(",") } else { format!("services.{name}") };
@@ -283,7 +287,7 @@ impl Reloader {
                     reloaded.restart.push(key);
                     continue;
                 }
-                probe(new)?;
+                probe(new, &leaving)?;
                 reloaded.changed.push(key);
                 steps.added.push(new.clone());
                 now.push(new.clone());
@@ -318,7 +322,7 @@ impl Reloader {
             }
             now.push(kept);
         }
-        for old in before.iter().filter(|old| after.iter().all(|new| new.name != old.name)) {
+        for old in before.iter().filter(goes) {
             reloaded.changed.push(format!("services.{}", old.name));
             steps.removed.extend(id(&old.name));
         }
@@ -359,9 +363,9 @@ fn fresh_differs(old: &ServiceConfig, new: &ServiceConfig, key: &str) -> bool {
     }
 }
 
-/// Whether the addresses of a service can be listened on.
-fn probe(service: &ServiceConfig) -> Result<(), Refusal> {
-    for at in service.listen.iter().chain(&service.tls_listen) {
+/// Whether the addresses of a service can be listened on, those `leaving` apart.
+fn probe(service: &ServiceConfig, leaving: &[SocketAddr]) -> Result<(), Refusal> {
+    for at in service.listen.iter().chain(&service.tls_listen).filter(|at| !leaving.contains(at)) {
         if let Err(error) = ring::reserve_now(*at) {
             let expected = format!("an address that can be listened on: {error}");
             return Err(Refusal::Value { field: "services", value: at.to_string(), expected });

@@ -157,10 +157,15 @@ fn the_configuration_is_read_again() {
     relay.process().hang_up();
     wait::for_("the other service to go", || names(&door) == ["default", "light"]);
     wait::for_("the log to say so", || relay.log().contains("configuration read again"));
+    // Another name on the same port.
+    write(&file, &format!("services = [{}]\n", service("renamed", one, "")));
+    let changed = json!(["services.light", "services.renamed"]);
+    assert_eq!(door.expect(200, "POST", "/reload", None)["changed"], changed);
+    greeted(one).unwrap().ping();
     write(&file, "mempool_mb = \"many\"\n");
     relay.process().hang_up();
     wait::for_("the log to say what is wrong", || relay.log().contains("mempool_mb"));
-    assert_eq!(names(&door), ["default", "light"]);
+    assert_eq!(names(&door), ["default", "renamed"]);
     assert!(relay.stop().success());
 }
 
