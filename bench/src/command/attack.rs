@@ -160,8 +160,8 @@ pub(super) fn run(mut args: Args) -> Outcome {
     stage.run.wait(REST, &stop, |_, _| {}, |_| false);
     let begin = stage.reading()?;
     let quiet = stage.blocks(args.blocks, Duration::ZERO)?;
-    stage.used("quiet", &begin, &mut report)?;
     report.number("quiet_p99_ms", "block at the honest, quiet, p99", quiet / 1e3, "ms");
+    stage.used("quiet", &begin, &mut report)?;
     report.number("quiet_rss_mb", "relay: VmRSS, quiet", stage.memory.rss / 1e6, "MB");
     let mut worst = 0.0f64;
     for attack in &attacks {

@@ -1,6 +1,6 @@
 //! The request flood: as many questions as it can get answered, headers, blocks and pings in turn, and reads everything.
 //!
-//! Questions for [`MOST`] answers are always under way; with each answer the next is asked. Unlike the greedy row of the table it
+//! Questions for 256 answers are always under way; with each answer the next is asked. Unlike the greedy row of the table it
 //! never has enough. A target that stops reading it is what it deserves; when it is ended it comes again.
 
 use std::time::Duration;
