@@ -9,6 +9,7 @@
 
 mod live;
 mod services;
+mod slots;
 mod throttles;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,7 +22,7 @@ pub use live::NewcomerRules;
 
 use super::command::{AccountChange, Balance, Command, Page, Refusal, Reply, Service, Targets};
 use crate::admission::{Ban, BanError, Bans};
-use crate::base::{ClientId, ClientRef, End, Instant, ShardId, Tags, UnixTime};
+use crate::base::{ClientId, ClientRef, End, Instant, ServiceId, ShardId, Tags, UnixTime};
 use crate::link::{Action, Ask, AskId, ClientInfo, Filter, ShardReport, ToShard, Told, Who};
 
 /// Longest wait for the shards.
@@ -54,6 +55,7 @@ pub struct Desk {
     next: u32,
     waiting: BTreeMap<AskId, Waiting>,
     services: Vec<services::Standing>,
+    slots: BTreeMap<ServiceId, slots::SlotShares>,
     live: live::Live,
     /// The relay's name (BIP14).
     user_agent: String,
@@ -72,6 +74,7 @@ impl Desk {
             shards,
             next: 0,
             waiting: BTreeMap::new(),
+            slots: BTreeMap::new(),
             services: services.into_iter().enumerate().map(standing).collect(),
             live: live::Live::default(),
             user_agent,
@@ -80,6 +83,10 @@ impl Desk {
             unsaved: false,
             out: VecDeque::new(),
         };
+        let numbers: Vec<_> = desk.services.iter().map(services::Standing::slots).collect();
+        for (service, sessions, probes) in numbers {
+            desk.set_slots(service, sessions, probes);
+        }
         desk.tell_bans();
         desk
     }

@@ -96,7 +96,7 @@ pub struct NewService {
     pub probe_time: Option<Duration>,
 }
 
-/// What of a service's rules changes; slots are this shard's part.
+/// What of a service's rules changes.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Which service.
@@ -105,10 +105,6 @@ pub struct Rules {
     pub without: Option<Services>,
     /// Our name there, to newcomers.
     pub user_agent: Option<bytes::Bytes>,
-    /// Session slots.
-    pub sessions: Option<u32>,
-    /// Probe slots.
-    pub probes: Option<u32>,
 }
 
 /// To whom an action is done.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::admin::{Ask, AskId, Told};
 use super::histogram::Histogram;
 use super::house::{Came, Changed, Gone, HouseOrder, HouseReport, HouseRules, Rank, Used};
-use crate::admission::{Bans, Demand, Host, PrioritySet, Scope};
+use crate::admission::{Bans, Demand, Grant, Host, PrioritySet, Scope};
 use crate::base::{ClientId, Instant, ServiceId, UnixTime};
 use crate::feed::{BlockNews, ChainView, TxNews};
 use crate::io::{FileRef, KernelCounters};
@@ -81,8 +81,8 @@ pub enum ToShard {
     House(HouseOrder),
     /// Prices and limits of clients that have none of their own. Never dropped.
     HouseRules(Arc<HouseRules>),
-    /// The node has taken a transaction that this client gave.
-    Useful(ClientId),
+    /// This shard's part of a service's slots. Never dropped.
+    Slots(SlotGrants),
     /// A question of the operator. Never dropped; the hub has a bounded number under way.
     Ask(AskId, Arc<Ask>),
     /// Begin to accept clients. Never dropped.
@@ -266,4 +266,19 @@ pub struct ServiceReport {
     pub max_sessions: u32,
     /// Probe slots.
     pub max_probes: u32,
+    /// The numbers of the grants that are obeyed: sessions, probes.
+    pub obeys: [u32; 2],
+    /// Sessions and probes refused since the last report.
+    pub refused: [u32; 2],
+}
+
+/// A shard's part of a service's slots; what is none stays as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotGrants {
+    /// Which service.
+    pub service: ServiceId,
+    /// Session slots.
+    pub sessions: Option<Grant>,
+    /// Probe slots.
+    pub probes: Option<Grant>,
 }

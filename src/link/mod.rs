@@ -17,5 +17,7 @@ pub use clock::monotonic;
 pub use doorbell::Doorbell;
 pub use histogram::{BOUNDS, Histogram};
 pub use house::{Came, Changed, Gone, HouseOrder, HouseReport, HouseRules, Rank, Standing, Step, Used};
-pub use message::{Answer, AskTx, Extent, Policy, ServiceReport, ShardReport, ToHub, ToShard, Want, WantId};
+pub use message::{
+    Answer, AskTx, Extent, Policy, ServiceReport, ShardReport, SlotGrants, ToHub, ToShard, Want, WantId,
+};
 pub use pair::{HubEnd, ShardEnd, pair};

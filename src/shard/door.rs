@@ -19,7 +19,7 @@ use crate::base::limits::TRANSPORT_TIMEOUT;
 use crate::base::{Class, ClientId, Conn, End, ServiceId};
 use crate::client::{Account, Effect, Flags};
 use crate::io::{ListenerId, Op};
-use crate::link::{Rules, ServiceReport, Step};
+use crate::link::{Rules, ServiceReport, SlotGrants, Step};
 use crate::transport::Channel;
 use crate::wire::Services;
 
@@ -89,6 +89,8 @@ impl Service {
 struct Standing {
     rules: Service,
     slots: Slots,
+    /// The numbers of the hub's grants of slots: sessions, probes.
+    obeys: [u32; 2],
     draining: bool,
 }
 
@@ -113,6 +115,7 @@ impl Door {
         let standing = |rules: Service| Standing {
             slots: Slots::new(rules.sessions, rules.probes),
             rules,
+            obeys: [0; 2],
             draining: false,
         };
         let entries = if limits.every.is_zero() { 0 } else { Probes::ENTRIES };
@@ -131,34 +134,36 @@ impl Door {
     }
 
     /// The slots, for the hub.
-    pub(super) fn report(&self) -> Vec<ServiceReport> {
-        let one = |Standing { rules, slots, .. }: &Standing| ServiceReport {
-            service: rules.id,
-            sessions: slots.sessions,
-            probes: slots.probes,
-            max_sessions: slots.max_sessions,
-            max_probes: slots.max_probes,
+    pub(super) fn report(&mut self) -> Vec<ServiceReport> {
+        let one = |Standing { rules, slots, obeys, .. }: &mut Standing| {
+            let refused = slots.take_refused();
+            ServiceReport {
+                service: rules.id,
+                sessions: slots.sessions,
+                probes: slots.probes,
+                max_sessions: slots.max_sessions,
+                max_probes: slots.max_probes,
+                obeys: *obeys,
+                refused: [refused.0, refused.1],
+            }
         };
-        self.services.iter().map(one).collect()
+        self.services.iter_mut().map(one).collect()
     }
 
-    /// Changes what is given. Slots count at once; who is above stays.
+    /// Changes what is given.
     pub(super) fn change(&mut self, change: &Rules) {
-        let Some(Standing { rules, slots, .. }) = self.standing(change.service) else { return };
+        let Some(Standing { rules, .. }) = self.standing(change.service) else { return };
         rules.without = change.without.unwrap_or(rules.without);
         if let Some(name) = &change.user_agent {
             rules.user_agent = name.clone();
         }
-        rules.sessions = change.sessions.unwrap_or(rules.sessions);
-        rules.probes = change.probes.unwrap_or(rules.probes);
-        slots.set(rules.sessions, rules.probes);
     }
 
     /// Another service, closed until it is opened.
     pub(super) fn add(&mut self, rules: Service) {
         self.remove(rules.id);
         let slots = Slots::new(rules.sessions, rules.probes);
-        self.services.push(Standing { slots, rules, draining: true });
+        self.services.push(Standing { slots, rules, obeys: [0; 2], draining: true });
     }
 
     /// Newcomers are taken.
@@ -171,6 +176,20 @@ impl Door {
     /// One service less; who came by it stays.
     pub(super) fn remove(&mut self, service: ServiceId) {
         self.services.retain(|standing| standing.rules.id != service);
+    }
+
+    /// The hub's part of the slots for this shard. They count at once; who is above stays.
+    pub(super) fn grant(&mut self, grants: &SlotGrants) {
+        let Some(Standing { slots, obeys, .. }) = self.standing(grants.service) else { return };
+        let mut numbers = [slots.max_sessions, slots.max_probes];
+        for (n, grant) in [grants.sessions, grants.probes].into_iter().enumerate() {
+            if let Some(grant) = grant {
+                numbers[n] = u32::try_from(grant.amount).unwrap_or(u32::MAX);
+                obeys[n] = grant.number;
+            }
+        }
+        let [sessions, probes] = numbers;
+        slots.set(sessions, probes);
     }
 
     /// No newcomers any more.

@@ -63,10 +63,7 @@ impl Core {
             ToShard::Rank(rank) => self.ranked(rank),
             ToShard::House(order) => self.house_order(order),
             ToShard::HouseRules(rules) => self.house.set_rules(&rules),
-            ToShard::Useful(client) if self.clients.get_mut(client).is_some() => {
-                self.house.free.useful_tx(client.slot, self.now);
-            }
-            ToShard::Useful(_) => {}
+            ToShard::Slots(grants) => self.door.grant(&grants),
             ToShard::Ask(id, ask) => self.asked_by_operator(id, ask),
             ToShard::Open => self.open_listeners(),
             ToShard::Drain => self.begin_drain(),
@@ -80,6 +77,10 @@ impl Core {
         for tx in txs {
             self.seen.set(&tx.wtxid, Seen::RECEIVED);
             let origin = tx.origin.filter(|origin| origin.shard == self.config.id).map(|origin| origin.id);
+            // The node has taken it: whoever gave it is useful.
+            if let Some(origin) = origin.filter(|origin| self.clients.get_mut(*origin).is_some()) {
+                self.house.free.useful_tx(origin.slot, self.now);
+            }
             let by_txid = (tx.txid != tx.wtxid).then(|| self.heard.take(&tx.txid)).into_iter().flatten();
             let knowers = origin.into_iter().chain(by_txid).chain(self.heard.take(&tx.wtxid)).collect();
             self.txs.append(tx, knowers);

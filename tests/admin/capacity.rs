@@ -2,6 +2,8 @@
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash as _;
+use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::p2p::message_blockdata::GetHeadersMessage;
 use serde_json::json;
 
 use crate::real::{Door, client};
@@ -46,7 +48,7 @@ fn a_priority_client_gets_in_at_a_full_house_until_its_balance_is_used_up() {
     let mut free: Vec<Client> = (1..=4).map(|n| session(&relay, [127, 1, 1, n])).collect();
     wait::for_("the sum", || door.get("/info")["capacity"]["connected"] == 40_000);
     let mut refused = client(&relay, [127, 1, 2, 1]);
-    refused.send(bitcoin::p2p::message::NetworkMessage::MemPool);
+    refused.send(NetworkMessage::MemPool);
     refused.expect_closed(PATIENCE);
 
     let mut watcher = Watcher::at(&door.0, "?kind=kick,client_capacity");
@@ -133,13 +135,11 @@ fn the_total_is_kept_by_the_shards_together() {
     wait::for_("a full house", || {
         for n in 0..10 {
             let mut client = client(&relay, [127, 2, (held.len() % 200) as u8, n + 1]);
-            client.send(bitcoin::p2p::message::NetworkMessage::GetHeaders(
-                bitcoin::p2p::message_blockdata::GetHeadersMessage {
-                    version: 70_016,
-                    locator_hashes: vec![BlockHash::all_zeros()],
-                    stop_hash: BlockHash::all_zeros(),
-                },
-            ));
+            client.send(NetworkMessage::GetHeaders(GetHeadersMessage {
+                version: 70_016,
+                locator_hashes: vec![BlockHash::all_zeros()],
+                stop_hash: BlockHash::all_zeros(),
+            }));
             let answered = client.recv_until_closed("headers", PATIENCE);
             if answered { held.push(client) } else { refused += 1 }
         }
@@ -180,4 +180,39 @@ fn defaults_and_accounts_are_changed_and_refused() {
     );
     assert_eq!(door.expect(200, "POST", "/clients/set", Some(&set))["clients"], 1);
     assert_eq!(door.client(later.local_address())["capacity"], 77);
+}
+
+#[test]
+fn the_slots_of_a_service_are_kept_by_the_shards_together_and_follow_the_demand() {
+    let node = StubServer::start(3);
+    let (relay, _dir) = start(&node, "2", "session_slots = 20\n");
+    let door = Door::of(&relay);
+    let (mut held, mut refused) = (Vec::new(), 0);
+    let mut fill = |wanted: usize, held: &mut Vec<Client>| {
+        wait::for_("the slots to be full", || {
+            for n in 0..5 {
+                let mut client = client(&relay, [127, 3, (refused % 200) as u8, n + 1]);
+                client.send(NetworkMessage::GetHeaders(GetHeadersMessage {
+                    version: 70_016,
+                    locator_hashes: vec![BlockHash::all_zeros()],
+                    stop_hash: BlockHash::all_zeros(),
+                }));
+                match client.recv_until_closed("headers", PATIENCE) {
+                    true => held.push(client),
+                    false => refused += 1,
+                }
+            }
+            held.len() >= wanted
+        });
+        refused
+    };
+    fill(20, &mut held);
+    // Another round finds nothing, on whichever shard.
+    assert!(fill(0, &mut held) >= 5 && held.len() == 20, "every slot, and not one more: {}", held.len());
+    // More of them, live.
+    door.expect(200, "PATCH", "/services/0", Some(r#"{"sessions": 30}"#));
+    fill(30, &mut held);
+    assert_eq!(held.len(), 30);
+    wait::for_("the sum", || door.get("/info")["sessions"] == 30);
+    held.iter_mut().for_each(Client::ping);
 }

@@ -423,7 +423,7 @@ impl World {
             | ToShard::Rank(_)
             | ToShard::House(_)
             | ToShard::HouseRules(_)
-            | ToShard::Useful(_) => {}
+            | ToShard::Slots(_) => {}
             ToShard::Open => shard.open = true,
             ToShard::Drain => shard.draining = true,
         }

@@ -123,6 +123,8 @@ impl Desk {
             None => self.services.push(standing),
         }
         self.live.reserved.insert(id, reserved);
+        self.slots.remove(&id);
+        self.set_slots(id, service.sessions, service.probes);
         let part = |all: u64| u32::try_from(all.div_ceil(u64::from(self.shards.max(1)))).unwrap_or(u32::MAX);
         let new = NewService {
             service: id,
@@ -196,6 +198,7 @@ impl Desk {
     pub(super) fn forget_service(&mut self, service: ServiceId) {
         self.tell_all(&Ask::Remove(service));
         self.live.reserved.remove(&service);
+        self.slots.remove(&service);
         let scope = Scope::Service(service);
         let before = self.throttles.len();
         self.throttles.retain(|throttle| throttle.whole.scope != scope);

@@ -26,6 +26,11 @@ impl Standing {
         let id = ServiceId(u8::try_from(number).unwrap_or(u8::MAX));
         Standing { id, service, draining: false, removed: false }
     }
+
+    /// Its number, its session slots, its probe slots.
+    pub(super) fn slots(&self) -> (ServiceId, u64, u64) {
+        (self.id, self.service.sessions, self.service.probes)
+    }
 }
 
 impl Desk {
@@ -42,16 +47,16 @@ impl Desk {
         change: ServiceChange,
         reports: &[ShardReport],
     ) -> Result<ServiceInfo, Refusal> {
-        let shards = u64::from(self.shards);
         let slots = |field: &'static str, given: Option<u64>| match given {
             Some(number) if number == 0 || number > 1 << 23 => Err(Refusal::Value {
                 field,
                 value: number.to_string(),
                 expected: format!("1 to {}", 1 << 23),
             }),
-            other => Ok(other.map(|number| u32::try_from(number.div_ceil(shards)).unwrap_or(u32::MAX))),
+            _ => Ok(()),
         };
-        let (sessions, probes) = (slots("sessions", change.sessions)?, slots("probes", change.probes)?);
+        slots("sessions", change.sessions)?;
+        slots("probes", change.probes)?;
         let name = change.user_agent.clone().flatten();
         if let Some(name) = name.as_ref().filter(|name| name.len() > MAX_USER_AGENT) {
             return Err(Refusal::Value {
@@ -73,10 +78,10 @@ impl Desk {
             service,
             without: Some(without(changed.bits)),
             user_agent: Some(Bytes::from(user_agent.into_bytes())),
-            sessions,
-            probes,
         };
         let standing = standing.clone();
+        self.set_slots(service, standing.service.sessions, standing.service.probes);
+        self.hand_out_slots();
         self.tell_all(&Ask::Rules(rules));
         Ok(info(&standing, reports))
     }

@@ -55,8 +55,9 @@ impl Desk {
         self.ask_all(now, asks, 0, reply);
     }
 
-    /// A shard has said what is asked of its parts: they follow.
+    /// A shard has said what is asked of its parts, and of its slots: they follow.
     pub fn report(&mut self, shard: ShardId, report: &ShardReport) {
+        self.slots_used(shard, &report.services);
         let at = usize::from(shard.0);
         let mut asks = Vec::new();
         for (scope, demands) in &report.throttles {
