@@ -5,6 +5,9 @@
 //! nobody flaps; those who are good at something are spared (`protect`). When the hub says that the total has fallen, or that
 //! priority clients need the room, the worst go, spared ones last.
 //!
+//! Debts of free clients grow with time at the price of a client that has the common capacity and prices, so that millions of them need no update
+//! to stay in order; who has other prices, or another capacity, is charged the difference when it is looked at.
+//!
 //! A decision, a request served, a client that leaves: O(log n). 16 bytes for each client that is in.
 
 use std::collections::HashMap;
@@ -22,8 +25,12 @@ use crate::base::{Instant, UnixTime};
 #[derive(Debug)]
 pub struct FreeHouse {
     factors: Factors,
-    /// Of those who have prices of their own, by slot.
-    own: HashMap<u32, Factors>,
+    /// What a client of the common capacity pays for a second.
+    rate: f32,
+    /// The common capacity.
+    capacity: u32,
+    /// Of those who have prices or a capacity of their own, by slot.
+    own: HashMap<u32, Own>,
     bias: Duration,
     epoch: Epoch,
     order: Heap<Worth>,
@@ -33,11 +40,22 @@ pub struct FreeHouse {
     wanted: u64,
 }
 
+/// What differs.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    factors: Factors,
+    rate: f32,
+    /// The difference is charged until then.
+    charged: UnixTime,
+}
+
 impl FreeHouse {
-    /// Nobody is in; `grant`: the part before the hub has said anything.
-    pub fn new(factors: Factors, bias: Duration, grant: u64, now: UnixTime) -> FreeHouse {
+    /// Nobody is in; `capacity`: the common one; `grant`: the part before the hub has said anything.
+    pub fn new(factors: Factors, bias: Duration, capacity: u32, grant: u64, now: UnixTime) -> FreeHouse {
         FreeHouse {
             factors,
+            rate: rate(capacity, &factors),
+            capacity,
             own: HashMap::new(),
             bias,
             epoch: Epoch::new(now),
@@ -49,21 +67,43 @@ impl FreeHouse {
         }
     }
 
-    /// Prices and bias of later decisions.
-    pub fn set_defaults(&mut self, factors: Factors, bias: Duration) {
+    /// Prices and bias from now on. What is owed already is owed.
+    pub fn set_defaults(&mut self, now: UnixTime, factors: Factors, bias: Duration) {
+        self.renew(now);
+        for slot in self.own.keys().copied().collect::<Vec<_>>() {
+            self.charge_difference(now, slot);
+        }
+        let before = std::mem::replace(&mut self.rate, rate(self.capacity, &factors));
         (self.factors, self.bias) = (factors, bias);
+        let (epoch, after) = (self.epoch, self.rate);
+        self.order.rescale(|worth| epoch.at_rate(now, worth, before, after));
     }
 
     /// The prices of a client.
     pub fn factors(&self, slot: u32) -> &Factors {
-        self.own.get(&slot).unwrap_or(&self.factors)
+        self.own.get(&slot).map_or(&self.factors, |own| &own.factors)
     }
 
     /// A client that is in has prices of its own from now on.
     pub fn set_factors(&mut self, now: UnixTime, slot: u32, capacity: u32, factors: Factors) {
-        if let Some(debt) = self.debt(now, slot, capacity) {
-            self.own.insert(slot, factors);
-            self.order.set(slot, self.worth(now, slot, capacity, debt));
+        if self.order.get(slot).is_some() {
+            self.charge_difference(now, slot);
+            self.own.insert(slot, Own { factors, rate: rate(capacity, &factors), charged: now });
+        }
+    }
+
+    /// What its time has cost more than everybody's since it was looked at; below zero if less.
+    fn difference(&self, now: UnixTime, slot: u32) -> f64 {
+        self.own
+            .get(&slot)
+            .map_or(0.0, |own| f64::from(own.rate - self.rate) * now.saturating_sub(own.charged) as f64)
+    }
+
+    fn charge_difference(&mut self, now: UnixTime, slot: u32) {
+        let difference = self.difference(now, slot);
+        if let Some((own, worth)) = self.own.get_mut(&slot).zip(self.order.get(slot)) {
+            own.charged = now;
+            self.order.set(slot, self.epoch.spent(now, worth, difference));
         }
     }
 
@@ -90,7 +130,11 @@ impl FreeHouse {
     /// A client is in from now on, whether there is room or not; it owes `debt` from before.
     pub fn enter(&mut self, now: (Instant, UnixTime), slot: u32, keys: Keys, capacity: u32, debt: f64) {
         self.renew(now.1);
-        self.order.set(slot, self.worth(now.1, slot, capacity, debt));
+        self.order.set(slot, self.worth(now.1, debt));
+        if capacity != self.capacity {
+            let (factors, rate) = (self.factors, rate(capacity, &self.factors));
+            self.own.insert(slot, Own { factors, rate, charged: now.1 });
+        }
         self.protected.enter(slot, keys, now.0);
         self.connected = self.connected.saturating_add(u64::from(capacity));
     }
@@ -98,6 +142,7 @@ impl FreeHouse {
     /// A client that is in owes so much more.
     pub fn owes(&mut self, now: UnixTime, slot: u32, debt: f64) {
         self.renew(now);
+        self.charge_difference(now, slot);
         if let Some(worth) = self.order.get(slot) {
             self.order.set(slot, self.epoch.spent(now, worth, debt.max(0.0)));
         }
@@ -134,7 +179,7 @@ impl FreeHouse {
     }
 
     /// A client that is in has another capacity. False, and nothing changes, if there is no room for more.
-    pub fn resize(&mut self, slot: u32, from: u32, to: u32) -> bool {
+    pub fn resize(&mut self, now: UnixTime, slot: u32, from: u32, to: u32) -> bool {
         if self.order.get(slot).is_none() {
             return true;
         }
@@ -143,6 +188,8 @@ impl FreeHouse {
             return false;
         }
         self.connected = (self.connected + more).saturating_sub(u64::from(from.saturating_sub(to)));
+        let factors = *self.factors(slot);
+        self.set_factors(now, slot, to, factors);
         true
     }
 
@@ -151,7 +198,7 @@ impl FreeHouse {
         self.renew(now);
         let before = Balance::restore(0, debt.max(0.0), now).unwrap_or_default();
         let later = 0.0 - before.estimate(now, self.bias, capacity, &self.factors).value().min(0.0);
-        let newcomer = self.worth(now, u32::MAX, capacity, later);
+        let newcomer = self.worth(now, later);
         self.worst_spared().filter(|(worth, _)| *worth < newcomer).map(|(_, slot)| slot)
     }
 
@@ -161,9 +208,10 @@ impl FreeHouse {
     }
 
     /// What a client owes now; none if it is not in.
-    pub fn debt(&self, now: UnixTime, slot: u32, capacity: u32) -> Option<f64> {
+    pub fn debt(&self, now: UnixTime, slot: u32) -> Option<f64> {
         let worth = self.order.get(slot)?;
-        Some(0.0 - self.epoch.priority(now, worth, rate(capacity, self.factors(slot))).min(0.0))
+        let owes = 0.0 - self.epoch.priority(now, worth, self.rate) + self.difference(now, slot);
+        Some(owes.max(0.0))
     }
 
     /// Its place in the order, to compare it with others; none if it is not in.
@@ -210,10 +258,9 @@ impl FreeHouse {
         found
     }
 
-    /// Of a client in this slot; there is none in `u32::MAX`.
-    fn worth(&self, now: UnixTime, slot: u32, capacity: u32, debt: f64) -> Worth {
+    fn worth(&self, now: UnixTime, debt: f64) -> Worth {
         let balance = Balance::restore(0, debt, now).unwrap_or_default();
-        self.epoch.of_free(now, &balance, rate(capacity, self.factors(slot)))
+        self.epoch.of_free(now, &balance, self.rate)
     }
 
     fn renew(&mut self, now: UnixTime) {
@@ -231,7 +278,7 @@ mod tests {
     const BIAS: Duration = Duration::from_secs(180);
 
     fn house(grant: u64) -> FreeHouse {
-        FreeHouse::new(Factors { time: 10.0, capacity: 0.0, request: 1.0 }, BIAS, grant, NOW)
+        FreeHouse::new(Factors { time: 10.0, capacity: 0.0, request: 1.0 }, BIAS, 10, grant, NOW)
     }
 
     fn keys(slot: u32) -> Keys {
@@ -264,9 +311,9 @@ mod tests {
         filled(&mut house, 100);
         house.served(NOW, 50, 1_000_000);
         assert_eq!(house.worst(), Some(50));
-        let owed = house.debt(NOW, 50, 10).unwrap();
+        let owed = house.debt(NOW, 50).unwrap();
         assert!((owed - 1_050_000.0).abs() < 1.0, "{owed}");
-        let later = house.debt(NOW + 3_600, 50, 10).unwrap();
+        let later = house.debt(NOW + 3_600, 50).unwrap();
         assert!((0.36..0.40).contains(&(later / owed)), "an hour is a time constant: {later}");
         house.owes(NOW, 51, 2_000_000.0);
         assert_eq!(house.worst(), Some(51));
@@ -276,9 +323,9 @@ mod tests {
     fn capacity_is_counted_exactly_and_more_of_it_needs_room() {
         let mut house = house(100);
         filled(&mut house, 5);
-        assert!(house.resize(0, 10, 40) && house.connected() == 80);
-        assert!(!house.resize(1, 10, 40) && house.connected() == 80, "no room");
-        assert!(house.resize(0, 40, 5) && house.connected() == 45);
+        assert!(house.resize(NOW, 0, 10, 40) && house.connected() == 80);
+        assert!(!house.resize(NOW, 1, 10, 40) && house.connected() == 80, "no room");
+        assert!(house.resize(NOW, 0, 40, 5) && house.connected() == 45);
         assert!(house.leave(0, 5) && !house.leave(0, 5));
         assert_eq!((house.connected(), house.len()), (40, 4));
         house.obey(Grant { number: 7, amount: 40 });
@@ -286,6 +333,32 @@ mod tests {
         house.missed(10);
         assert_eq!(house.report(), Report { obeys: 7, used: 40, wanted: 10 });
         assert_eq!(house.report().wanted, 0);
+    }
+
+    #[test]
+    fn other_prices_count_from_when_they_are_set_and_turn_nobody_upside_down() {
+        let mut house = house(2_000);
+        filled(&mut house, 100);
+        // The best of those that are not spared pays nothing from now on: it stays the best.
+        let free = Factors { time: 0.0, capacity: 0.0, request: 0.0 };
+        house.set_factors(NOW, 20, 10, free);
+        assert_eq!(house.worst(), Some(95));
+        // And one that pays a hundred times as much becomes the worst with time, when it is looked at.
+        house.set_factors(NOW, 21, 10, Factors { time: 1_000.0, capacity: 0.0, request: 1.0 });
+        assert_eq!(house.worst(), Some(95));
+        assert!(house.debt(NOW + 600, 21) > house.debt(NOW + 600, 95));
+        house.served(NOW + 600, 21, 1);
+        assert_eq!(house.worst(), Some(21));
+        // Lower prices for all: who came before is not better than who comes now for that.
+        let before: Vec<_> = (0..100).map(|slot| house.debt(NOW + 600, slot).unwrap()).collect();
+        house.set_defaults(NOW + 600, Factors { time: 0.1, capacity: 0.0, request: 1.0 }, BIAS);
+        for (slot, before) in before.iter().enumerate() {
+            let after = house.debt(NOW + 600, slot as u32).unwrap();
+            assert!((after - before).abs() < 1.0, "{slot}: {before} and {after}");
+        }
+        assert_eq!(house.victim(NOW + 600, 10, 0.0), Some(21));
+        house.leave(21, 10);
+        assert_eq!(house.victim(NOW + 600, 10, 0.0), Some(95));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The negative balances of two free clients that ask for nothing and pay the same price keep their order: both decay to the
 //! same figure. So what is kept is not the balance but the part that decays, scaled to a common epoch; it changes only when a
 //! client is served something or its price changes. A million idle clients need no updates to stay in order. Between clients of
-//! different prices the order is as of their last update.
+//! different prices it says nothing: `free_house` keeps one price for all in its order.
 
 use super::balance::{Balance, DECAY, Factors, Priority};
 use crate::base::UnixTime;
@@ -65,6 +65,12 @@ impl Epoch {
     /// Of a free client that owes `price` more now.
     pub fn spent(&self, now: UnixTime, worth: Worth, price: f64) -> Worth {
         Worth::new(false, worth.value() - price * self.age(now).exp())
+    }
+
+    /// The same client when everybody pays another price from now on; what it owes does not change.
+    pub fn at_rate(&self, now: UnixTime, worth: Worth, before: f32, after: f32) -> Worth {
+        let shift = (Self::settled(after) - Self::settled(before)) * self.age(now).exp();
+        Worth::new(false, worth.value() + shift)
     }
 
     /// The priority now of a client with this worth that pays `rate`.

@@ -317,6 +317,8 @@ impl Driver<'_> {
         self.hub.close();
         self.save();
         self.save_accounts();
+        // One that is writing has what was so a while ago.
+        self.writer.take().map(std::thread::JoinHandle::join);
         self.save_hosts();
         self.writer.take().map(std::thread::JoinHandle::join);
         self.put_out();

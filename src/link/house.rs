@@ -49,12 +49,16 @@ pub struct Rank {
     pub standing: Standing,
     /// True exactly when an account pays for it: what it is served is told every second.
     pub pays: bool,
+    /// Tags it gets.
+    pub tags: Tags,
+    /// Tags it loses before.
+    pub untag: Tags,
 }
 
 /// As what a client is in.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Standing {
-    /// A free client; it owes so much from before.
+    /// A free client; it owes so much more than what is counted.
     Free {
         /// Negative balance.
         debt: f64,
@@ -63,8 +67,6 @@ pub enum Standing {
     Priority {
         /// Cost units per second.
         capacity: u32,
-        /// Given besides those it has.
-        tags: Tags,
     },
     /// It has to go: there is no room for it.
     Out,

@@ -209,6 +209,7 @@ enum Listening {
 
 impl Core {
     pub(super) fn new(mut config: ShardConfig, now: Instant, link: ShardEnd) -> Core {
+        let common = config.services.first().map_or(1, |service| service.capacity);
         Core {
             clients: Table::new(config.max_clients),
             wheel: Wheel::new(now.secs()),
@@ -219,7 +220,7 @@ impl Core {
                 std::mem::take(&mut config.probe_exempt),
                 config.seed,
             ),
-            house: House::new(config.house, config.capacity, 0),
+            house: House::new(config.house, common, config.capacity, 0),
             bans: Arc::default(),
             shaking: Shaking::new(&mut config, now),
             agents: Agents::new(),

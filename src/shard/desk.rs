@@ -210,7 +210,7 @@ impl Core {
             throttle_up: throttle.up.map(|bucket| bucket.rate()),
             capacity: u64::from(account.flow.capacity()),
             buffer: account.flow.buffer(now),
-            debt: self.house.free.debt(self.unix, id.slot, account.flow.capacity()),
+            debt: self.house.free.debt(self.unix, id.slot),
             costs: account.costs.map(u64::from),
         })
     }

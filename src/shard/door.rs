@@ -256,6 +256,9 @@ impl Core {
             self.door.left(peer, at.service, Class::Probe);
             return self.refuse(conn, End::Full);
         };
+        if self.house.knows(peer) {
+            self.keep_reserve(id);
+        }
         self.in_handshake += 1;
         self.handshakes.push_back(id);
         if at.kind == ListenerKind::Tls {
@@ -324,11 +327,15 @@ impl Core {
     /// Makes a session of a probe; whether there is room has been asked (`Core::knock`).
     ///
     /// # Errors
-    /// `NoSession`: there is no slot.
+    /// `NoSession`: there is no slot; `NoCapacity`: there is none.
     fn promote(&mut self, id: ClientId) -> Result<(), End> {
         let class = self.clients.get_mut(id).map(|client| client.account.class);
         if class != Some(Class::Probe) {
             return Ok(());
+        }
+        let capacity = self.clients.get_mut(id).map_or(0, |client| client.account.flow.capacity());
+        if capacity != u32::MAX && !self.house.free.has_room(capacity) {
+            return Err(End::NoCapacity);
         }
         self.enter_session(id, 0.0)?;
         self.came(id, Step::In);
@@ -349,6 +356,7 @@ impl Core {
         self.counters.promoted += 1;
         self.door.probes.refund(self.door.keying.of(peer.ip()));
         self.moved_in(id, debt);
+        self.throttle_newcomer(id);
         Ok(())
     }
 
@@ -425,7 +433,7 @@ impl Core {
 
 /// True exactly when there was no room here, but may be elsewhere.
 pub(super) fn is_told_where_else(end: End) -> bool {
-    matches!(end, End::NoSession | End::NoCapacity | End::Replaced)
+    matches!(end, End::NoSession | End::NoCapacity)
 }
 
 /// True exactly when a message asks for what only sessions get.

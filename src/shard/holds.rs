@@ -146,6 +146,16 @@ impl Core {
 
     /// A client's own throttle.
     pub(super) fn set_throttle(&mut self, id: ClientId, down: Limit, up: Limit) {
+        self.put_throttle(id, down, up);
+        let Some(client) = self.clients.get_mut(id) else { return };
+        // What was waited for under the old rate is counted anew; the debt is the bucket's.
+        client.flags.remove(Flags::HELD_DOWN);
+        self.holds.remove(id, Way::Down);
+        self.read_again(id);
+    }
+
+    /// The same, without going on with the client.
+    pub(super) fn put_throttle(&mut self, id: ClientId, down: Limit, up: Limit) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(id) else { return };
         let throttle = self.throttles.entry(id).or_default();
@@ -155,10 +165,6 @@ impl Core {
         if none {
             self.throttles.remove(&id);
         }
-        // What was waited for under the old rate is counted anew; the debt is the bucket's.
-        client.flags.remove(Flags::HELD_DOWN);
-        self.holds.remove(id, Way::Down);
-        self.read_again(id);
     }
 
     /// Bytes of a piece that the client may be sent, when it has so many to get.

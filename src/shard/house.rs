@@ -2,10 +2,10 @@
 //!
 //! Free clients are let in here, within the part of the total that the hub has handed out. When there is room neither for a client nor a slot, it
 //! *knocks*: its message stays unread until the hub has said whether an account pays for it, and what it owes from before. Priority clients are
-//! the hub's to let in; they take no free client's slot and are never refused for want of one.
+//! the hub's to let in; they are never refused for want of a slot.
 //!
 //! What many clients need is done in parts: [`ENDS_PER_TURN`] are ended per turn, [`LOOKS_PER_TURN`] looked at; what the hub is told of
-//! clients goes in one entry per turn.
+//! clients goes in one entry per turn. Only the clients of accounts are gone through at once, every second.
 
 use std::collections::{BinaryHeap, HashMap};
 use std::mem;
@@ -46,6 +46,8 @@ pub(super) struct House {
     known: Arc<PrioritySet>,
     /// Clients of accounts, and the cost that the hub has been told of each.
     paying: HashMap<ClientId, u64>,
+    /// What an account has paid for those it does not pay for any more.
+    formerly: HashMap<ClientId, Paid>,
     /// True exactly while more is connected than may be, and has to go.
     shed: bool,
     /// Throttles of newcomers.
@@ -53,6 +55,14 @@ pub(super) struct House {
     came: Vec<Came>,
     gone: Vec<Gone>,
     recharging: Recharging,
+}
+
+/// So much is paid for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Paid {
+    cost: u64,
+    /// Seconds of the kernel's clock.
+    until: u32,
 }
 
 /// Those whose buffers recharge.
@@ -70,11 +80,12 @@ struct Recharging {
 }
 
 impl House {
-    pub(super) fn new(rules: HouseRules, grant: u64, unix: UnixTime) -> House {
+    pub(super) fn new(rules: HouseRules, common: u32, grant: u64, unix: UnixTime) -> House {
         House {
-            free: FreeHouse::new(rules.factors, rules.bias, grant, unix),
+            free: FreeHouse::new(rules.factors, rules.bias, common, grant, unix),
             known: Arc::default(),
             paying: HashMap::new(),
+            formerly: HashMap::new(),
             shed: false,
             throttle: (rules.throttle_down, rules.throttle_up),
             came: Vec::new(),
@@ -83,8 +94,8 @@ impl House {
         }
     }
 
-    pub(super) fn set_rules(&mut self, rules: &HouseRules) {
-        self.free.set_defaults(rules.factors, rules.bias);
+    pub(super) fn set_rules(&mut self, unix: UnixTime, rules: &HouseRules) {
+        self.free.set_defaults(unix, rules.factors, rules.bias);
         self.throttle = (rules.throttle_down, rules.throttle_up);
     }
 
@@ -169,9 +180,14 @@ impl Core {
         if capacity != u32::MAX {
             self.house.free.enter(times, id.slot, keys, capacity, debt);
         }
+    }
+
+    /// A newcomer has the throttle that all get. Its messages may just be read: nothing else happens.
+    pub(super) fn throttle_newcomer(&mut self, id: ClientId) {
         let (down, up) = self.house.throttle;
-        if (down, up) != (Limit::Keep, Limit::Keep) {
-            self.set_throttle(id, down, up);
+        let own = self.clients.get_mut(id).is_some_and(|client| client.is(Flags::THROTTLED));
+        if (down, up) != (Limit::Keep, Limit::Keep) && !own {
+            self.put_throttle(id, down, up);
         }
     }
 
@@ -196,19 +212,21 @@ impl Core {
     pub(super) fn moved_out(&mut self, id: ClientId, client: &Client, end: End) {
         let account = &client.account;
         let told = self.house.paying.remove(&id);
+        let former = self.house.formerly.remove(&id).unwrap_or_default();
         if account.class == Class::Probe {
-            // Of probes only those are told that somebody here has ended.
-            if end.side() != Side::Us || end == End::Shutdown {
+            // Of probes those are told that the hub may have a seat for, and that somebody here has ended.
+            let ended = end.side() == Side::Us && end != End::Shutdown;
+            if told.is_none() && !client.is(Flags::KNOCKED) && !ended {
                 return;
             }
         }
-        let cost = served(client);
+        let cost = served(client).saturating_sub(if told.is_none() { former.cost } else { 0 });
         let capacity = account.flow.capacity();
         let owes = match told {
             Some(told) => cost.saturating_sub(told) as f32,
             None if account.class == Class::Probe || capacity == u32::MAX => 0.0,
             None => {
-                let since = self.now.secs().saturating_sub(client.since);
+                let since = self.now.secs().saturating_sub(client.since.max(former.until));
                 let connected = Duration::from_secs(u64::from(since));
                 let mut balance = Balance::new(self.unix);
                 let factors = self.house.free.factors(id.slot);
@@ -225,29 +243,25 @@ impl Core {
 
     /// What the hub says a client is.
     pub(super) fn ranked(&mut self, rank: Rank) {
-        let Rank { client: id, standing, pays } = rank;
+        let Rank { client: id, standing, pays, tags, untag } = rank;
         let Some(client) = self.clients.get_mut(id) else { return };
         let knocked = client.is(Flags::KNOCKED);
         if standing != Standing::Frozen {
             client.flags.remove(Flags::KNOCKED);
             client.flags.set(Flags::PAYS, pays);
+            client.account.tags.0 = (client.account.tags.0 & !untag.0) | tags.0;
         }
         let class = client.account.class;
         let cost = served(client);
         if pays {
             self.house.paying.entry(id).or_insert(cost);
-        } else if standing != Standing::Frozen {
-            self.house.paying.remove(&id);
+        } else if standing != Standing::Frozen && self.house.paying.remove(&id).is_some() {
+            self.house.formerly.insert(id, Paid { cost, until: self.now.secs() });
         }
         match standing {
             Standing::Out => return self.end(id, End::Replaced),
             Standing::Frozen => return self.freeze(id),
-            Standing::Priority { capacity, tags } => {
-                self.seat(id, capacity);
-                if let Some(client) = self.clients.get_mut(id) {
-                    client.account.tags.0 |= tags.0;
-                }
-            }
+            Standing::Priority { capacity } => self.seat(id, capacity),
             Standing::Free { debt } => match class {
                 Class::Probe if knocked => {
                     if let Err(end) = self.let_free_in(id, debt) {
@@ -274,6 +288,8 @@ impl Core {
         }
         if capacity != u32::MAX && !self.house.free.has_room(capacity) {
             let victim = self.house.free.victim(unix, capacity, debt).and_then(|slot| self.clients.at(slot));
+            // Who has been given more than the one that goes does not fit in its place.
+            let victim = victim.filter(|(_, client)| client.account.flow.capacity() >= capacity);
             let Some((victim, _)) = victim else {
                 self.house.free.missed(capacity);
                 return Err(End::NoCapacity);
@@ -317,7 +333,7 @@ impl Core {
     }
 
     /// The worst free client makes room in the table for the next that the operator knows.
-    fn keep_reserve(&mut self, not: ClientId) {
+    pub(super) fn keep_reserve(&mut self, not: ClientId) {
         if self.clients.room() >= self.house.reserve(self.config.max_clients) {
             return;
         }
@@ -339,11 +355,15 @@ impl Core {
                 self.house.free.enter((self.now, self.unix), id.slot, keys, capacity, 0.0);
             }
             Class::Free => {
-                if !self.house.free.resize(id.slot, had, capacity) {
+                if !self.house.free.resize(self.unix, id.slot, had, capacity) {
                     return false;
                 }
             }
-            Class::Priority => self.tell_hub(ToHub::Changed(Changed { client: id, capacity, factors: None })),
+            // The hub says whether there is room.
+            Class::Priority => {
+                self.tell_hub(ToHub::Changed(Changed { client: id, capacity, factors: None }));
+                return true;
+            }
         }
         self.change_flow(id, capacity);
         true
@@ -400,6 +420,11 @@ impl Core {
     pub(super) fn keep_house(&mut self) {
         self.shed();
         self.look_at_recharging();
+        self.tell_house();
+    }
+
+    /// Tells the hub who has come and gone.
+    pub(super) fn tell_house(&mut self) {
         if !self.house.came.is_empty() {
             let came = mem::take(&mut self.house.came).into();
             self.tell_hub(ToHub::Came(came));

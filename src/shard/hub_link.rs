@@ -62,7 +62,7 @@ impl Core {
             ToShard::Known(known) => self.house.know(known),
             ToShard::Rank(rank) => self.ranked(rank),
             ToShard::House(order) => self.house_order(order),
-            ToShard::HouseRules(rules) => self.house.set_rules(&rules),
+            ToShard::HouseRules(rules) => self.house.set_rules(self.unix, &rules),
             ToShard::Slots(grants) => self.door.grant(&grants),
             ToShard::Ask(id, ask) => self.asked_by_operator(id, ask),
             ToShard::Open => self.open_listeners(),

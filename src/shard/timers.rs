@@ -70,10 +70,10 @@ impl Core {
         }
         self.next_report = self.now + Duration::from_secs(1);
         self.begin_round();
-        let report = self.make_report(kernel);
-        // A report may be dropped: the next one has the same totals.
-        if self.outbox.is_empty() && self.link.push(ToHub::Report(report)).is_ok() {
-            self.pushed = true;
+        // What is asked since the last report goes with it: none is made that would not be taken.
+        if self.outbox.is_empty() && self.link.room() > 0 {
+            let report = self.make_report(kernel);
+            self.tell_hub(ToHub::Report(report));
         }
         self.retry_filters();
         self.pool.trim();
@@ -118,6 +118,7 @@ impl Core {
                 self.end(id, End::Shutdown);
             }
         }
+        self.tell_house();
         let done = self.clients.is_empty() && self.outbox.is_empty() && self.link.room() >= 2;
         // A hub that is stuck or gone takes nothing any more, and a read of a slow disk may not come back: the process
         // has to end all the same. The ring takes its memory back from the kernel by itself.

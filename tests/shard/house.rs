@@ -37,12 +37,12 @@ fn order(rig: &mut Rig, clients: u64, shed: bool, freeze: u64) {
 }
 
 fn rank(rig: &mut Rig, client: ClientId, standing: Standing, pays: bool) {
-    rig.tell(ToShard::Rank(Rank { client, standing, pays }));
+    rig.tell(ToShard::Rank(Rank { client, standing, pays, tags: Tags(2), untag: Tags(0) }));
     rig.settle();
 }
 
 fn priority(capacity: u32) -> Standing {
-    Standing::Priority { capacity, tags: Tags(2) }
+    Standing::Priority { capacity }
 }
 
 fn came(rig: &mut Rig) -> Vec<Came> {
@@ -284,5 +284,73 @@ fn more_capacity_is_given_only_where_there_is_room_and_defaults_hold_for_newcome
     rig.sync(later);
     let limits: Vec<Option<u64>> = rig.everybody().iter().map(|client| client.throttle_down).collect();
     assert_eq!(limits, [None, Some(5_000)]);
+    rig.finish();
+}
+
+#[test]
+fn who_knocks_and_goes_is_told_to_the_hub_before_and_after_its_word() {
+    let mut rig = with_room(1);
+    let first = rig.client(PLAIN);
+    rig.sync(first);
+    let (conn, id) = knocker(&mut rig);
+    rig.leave(conn);
+    // It is not read while it waits, for two seconds at most.
+    rig.advance(3);
+    let told = gone(&mut rig);
+    assert!(matches!(told[..], [Gone { class: Class::Probe, .. }]) && told[0].client == id, "{told:?}");
+    // The word comes too late, and harms nobody.
+    rank(&mut rig, id, priority(9), true);
+    let (conn, id) = knocker(&mut rig);
+    rank(&mut rig, id, Standing::Free { debt: 9.0 }, true);
+    assert!(rig.closed(conn).is_some(), "its account is empty, and there is no room");
+    assert!(gone(&mut rig).iter().any(|gone| gone.client == id), "the account has one client less");
+    rig.finish();
+}
+
+#[test]
+fn a_default_throttle_takes_nothing_of_what_is_being_read() {
+    let mut rig = with_room(3);
+    let rules = HouseRules { throttle_down: Limit::Bytes(1_000_000), ..HouseRules::open() };
+    rig.tell(ToShard::HouseRules(Arc::new(rules)));
+    let conn = rig.client(PLAIN);
+    let tip = rig.chain.tip_hash();
+    let mut out = Vec::new();
+    for _ in 0..3 {
+        write::locator(&mut out, MAGIC, "getheaders", [&tip].into_iter(), &[0; 32]);
+    }
+    // Three and a half: the first makes it a session in the middle of the piece.
+    let whole = out.len() / 3;
+    let half = whole / 2;
+    out.extend_from_within(..half);
+    rig.send(conn, &out);
+    assert_eq!(rig.commands(conn), ["headers"; 3]);
+    let rest = out[half..whole].to_vec();
+    rig.send(conn, &rest);
+    assert_eq!(rig.commands(conn), ["headers"]);
+    rig.finish();
+}
+
+#[test]
+fn tags_of_an_account_go_with_it() {
+    let mut rig = with_room(3);
+    let conn = rig.client(PLAIN);
+    rig.sync(conn);
+    let id = came(&mut rig)[0].client;
+    rank(&mut rig, id, priority(10), true);
+    assert_eq!(rig.everybody()[0].tags, Tags(2));
+    let rank = Rank {
+        client: id,
+        standing: Standing::Free { debt: 0.0 },
+        pays: false,
+        tags: Tags(0),
+        untag: Tags(2),
+    };
+    rig.tell(ToShard::Rank(rank));
+    rig.settle();
+    assert_eq!(rig.everybody()[0].tags, Tags(0));
+    // What the account has paid is not owed again.
+    rig.leave(conn);
+    let gone = gone(&mut rig);
+    assert!(gone[0].owes < 1.0, "{gone:?}");
     rig.finish();
 }

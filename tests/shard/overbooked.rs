@@ -1,7 +1,7 @@
 //! More capacity is promised than the host can serve: a shard and the hub's treasury together, for hours of simulated time.
 
 use breakwater::admission::{CapacityLimits, Factors, Ledger};
-use breakwater::base::{Class, ClientId, End, Instant, ShardId};
+use breakwater::base::{Class, ClientId, End, Instant, ShardId, Tags};
 use breakwater::hub::command::{AccountChange, Command};
 use breakwater::hub::treasury::{Happened, Treasury, TreasuryConfig};
 use breakwater::link::{HouseRules, ToHub, ToShard};
@@ -70,7 +70,13 @@ impl World {
             if n >= PAID {
                 let debt = 100_000.0 * (n as f64 + rng.random_range(0.0..0.5));
                 let standing = breakwater::link::Standing::Free { debt };
-                let rank = breakwater::link::Rank { client: id, standing, pays: false };
+                let rank = breakwater::link::Rank {
+                    client: id,
+                    standing,
+                    pays: false,
+                    tags: Tags(0),
+                    untag: Tags(0),
+                };
                 world.rig.tell(ToShard::Rank(rank));
             }
             world.exchange();

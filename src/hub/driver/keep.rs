@@ -37,6 +37,7 @@ impl Driver<'_> {
         let result = result.map_err(|error| format!("in {}: {error}", self.state.0.display()));
         if let Err(error) = &result {
             tracing::error!("accounts are not saved: {error}");
+            self.treasury.accounts_lost();
         }
         self.treasury.saved(&result);
     }

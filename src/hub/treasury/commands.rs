@@ -1,5 +1,6 @@
 //! What an operator asks of accounts, balances and defaults.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -122,8 +123,12 @@ impl Treasury {
         let all = self.ledger.accounts();
         let behind: Vec<_> =
             all.into_iter().filter(|(_, account)| after.is_none_or(|after| account.id > after)).collect();
-        let page: Vec<_> =
-            behind.iter().take(limit as usize).map(|(n, account)| self.shown(unix, *n, account)).collect();
+        let mut clients: HashMap<u32, u64> = HashMap::new();
+        self.payers.values().for_each(|payer| *clients.entry(payer.account).or_default() += 1);
+        let shown = |(number, account): &(u32, &Account)| {
+            shown_account(unix, account, clients.get(number).copied().unwrap_or_default())
+        };
+        let page: Vec<_> = behind.iter().take(limit as usize).map(shown).collect();
         let more = behind.len() > page.len();
         let next = page.last().filter(|_| more).map(|last| last.identity);
         Ok(AccountPage { accounts: page, next })
@@ -132,22 +137,12 @@ impl Treasury {
     fn account(&self, unix: UnixTime, identity: Identity) -> Result<command::Account, Refusal> {
         let number = self.number(identity)?;
         let account = self.ledger.account(number).ok_or_else(|| unknown(identity))?;
-        Ok(self.shown(unix, number, account))
+        let clients = self.payers.values().filter(|payer| payer.account == number).count();
+        Ok(shown_account(unix, account, clients as u64))
     }
 
     fn number(&self, identity: Identity) -> Result<u32, Refusal> {
         self.ledger.number(identity.canonical()).ok_or_else(|| unknown(identity))
-    }
-
-    fn shown(&self, unix: UnixTime, number: u32, account: &Account) -> command::Account {
-        command::Account {
-            identity: account.id,
-            capacity: u64::from(account.capacity),
-            factors: account.factors,
-            tags: account.tags,
-            balance: shown(&account.balance, unix),
-            clients: self.payers.values().filter(|payer| payer.account == number).count() as u64,
-        }
     }
 
     fn set_account(
@@ -232,8 +227,9 @@ impl Treasury {
         let number = self.number(identity)?;
         self.ledger.remove(identity.canonical());
         for client in self.clients_of(number) {
+            let untag = self.payers.get(&client).map(|payer| payer.given).unwrap_or_default();
             self.leave(client);
-            self.rank(client, Standing::Free { debt: 0.0 });
+            self.rank_untagged(client, Standing::Free { debt: 0.0 }, untag);
         }
         self.tell_known();
         // A wider network's account may pay for them now.
@@ -272,6 +268,9 @@ impl Treasury {
             value: amount.to_string(),
             expected: format!("at most {}, for a balance of {MAX_BALANCE} at most", MAX_BALANCE - balance),
         })?;
+        if (old == 0) != (new == 0) {
+            self.tell_known();
+        }
         if new == 0 {
             for client in self.clients_of(number) {
                 if self.payers.get(&client).is_some_and(|payer| payer.seat.is_some()) {
@@ -282,6 +281,17 @@ impl Treasury {
             self.rank_all(unix, number);
         }
         Ok((old, new))
+    }
+}
+
+fn shown_account(unix: UnixTime, account: &Account, clients: u64) -> command::Account {
+    command::Account {
+        identity: account.id,
+        capacity: u64::from(account.capacity),
+        factors: account.factors,
+        tags: account.tags,
+        balance: shown(&account.balance, unix),
+        clients,
     }
 }
 

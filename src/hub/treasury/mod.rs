@@ -24,8 +24,10 @@ use std::time::Duration;
 
 use super::command::{self, Capacities};
 use crate::admission::{
-    Balance, CapacityLimits, Factors, Host, House, Ledger, Newcomer, Seat, Shares, Sitter, TotalCapacity,
+    Balance, CapacityLimits, Factors, Host, House, Ledger, Newcomer, PrioritySet, Seat, Shares, Sitter,
+    TotalCapacity,
 };
+use crate::base::end::Side;
 use crate::base::{Class, ClientRef, End, Instant, ServiceId, ShardId, Tags, UnixTime};
 use crate::link::{
     Came, Changed, ClientInfo, Gone, HouseReport, HouseRules, Rank, Standing, Step, ToHub, ToShard, Used,
@@ -118,12 +120,16 @@ struct Payer {
     factors: Option<Factors>,
     /// Served since the last second.
     cost: u64,
+    /// Tags it has of the account.
+    given: Tags,
 }
 
 /// Accounts and capacity.
 #[derive(Debug)]
 pub struct Treasury {
     minimum: u32,
+    /// True exactly when free clients have no limit.
+    unlimited: bool,
     rules: HouseRules,
     ledger: Ledger,
     house: House,
@@ -164,8 +170,12 @@ impl Treasury {
         unix: UnixTime,
     ) -> Treasury {
         let TreasuryConfig { minimum, limits, rules } = config;
+        let unlimited = minimum == u32::MAX;
+        // Priority clients have what their accounts say, whatever the others have.
+        let minimum = if unlimited { 1 } else { minimum };
         let mut treasury = Treasury {
             minimum,
+            unlimited,
             rules,
             ledger,
             house: House::new(minimum, rules.bias, unix),
@@ -227,9 +237,16 @@ impl Treasury {
         if came.step == Step::After {
             return;
         }
+        let before = self.payers.get(&client).copied();
+        // Nothing new of it.
+        if before.is_some_and(|payer| Some(payer.account) == account) {
+            return;
+        }
+        let untag = before.map(|payer| payer.given).unwrap_or_default();
+        self.charge(unix, client, Duration::ZERO);
         let paid = self.leave(client);
         if let Some(account) = account {
-            let payer = Payer { account, seat: None, capacity: None, factors: None, cost: 0 };
+            let payer = Payer { account, seat: None, capacity: None, factors: None, cost: 0, given: untag };
             self.payers.insert(client, payer);
             let standing = self.stand(unix, client);
             return self.rank(client, standing);
@@ -240,7 +257,7 @@ impl Treasury {
             _ => self.ledger.host(Host::of(came.peer.ip()), unix).negative(unix),
         };
         if came.step == Step::Knocks || paid || debt >= WORTH_TELLING {
-            self.rank(client, Standing::Free { debt });
+            self.rank_untagged(client, Standing::Free { debt }, untag);
         }
     }
 
@@ -267,7 +284,7 @@ impl Treasury {
         }
         self.put_out(gone);
         self.share();
-        Standing::Priority { capacity: sitter.capacity, tags: account.tags }
+        Standing::Priority { capacity: sitter.capacity }
     }
 
     /// Those who had to give way.
@@ -281,19 +298,29 @@ impl Treasury {
     }
 
     /// Tells a client's shard what it is.
-    fn rank(&mut self, client: ClientRef, standing: Standing) {
-        let payer = self.payers.get(&client);
+    pub(super) fn rank(&mut self, client: ClientRef, standing: Standing) {
+        self.rank_untagged(client, standing, Tags::default());
+    }
+
+    /// The same of one that loses tags, because no account gives them any more.
+    pub(super) fn rank_untagged(&mut self, client: ClientRef, standing: Standing, untag: Tags) {
+        let payer = self.payers.get_mut(&client);
         let capacity = match standing {
-            Standing::Priority { capacity, .. } => Some(u64::from(capacity)),
+            Standing::Priority { capacity } => Some(u64::from(capacity)),
             Standing::Free { .. } if payer.is_some() => Some(u64::from(self.minimum)),
             _ => None,
         };
-        let tags = payer.and_then(|payer| self.ledger.account(payer.account)).map(|account| account.tags);
+        let pays = payer.is_some();
+        let (mut tags, mut untag) = (Tags::default(), untag);
+        if let Some(payer) = payer {
+            tags = self.ledger.account(payer.account).map(|account| account.tags).unwrap_or_default();
+            untag = Tags((untag.0 | payer.given.0) & !tags.0);
+            payer.given = tags;
+        }
         if let Some(capacity) = capacity {
-            let tags = tags.unwrap_or_default();
             self.happened.push_back(Happened::ClientCapacity { client, capacity, tags });
         }
-        let rank = Rank { client: client.id, standing, pays: payer.is_some() };
+        let rank = Rank { client: client.id, standing, pays, tags, untag };
         self.out.push_back((client.shard, ToShard::Rank(rank)));
     }
 
@@ -310,7 +337,10 @@ impl Treasury {
     fn gone(&mut self, unix: UnixTime, shard: ShardId, gone: &Gone) {
         let client = ClientRef { shard, id: gone.client };
         let (peer, reason, tags) = (gone.peer, gone.end, gone.tags);
-        self.happened.push_back(Happened::Disconnect { client, peer, reason, tags });
+        // A probe that the hub had heard of has never been a session, unless somebody here has ended it.
+        if gone.class != Class::Probe || reason.side() == Side::Us {
+            self.happened.push_back(Happened::Disconnect { client, peer, reason, tags });
+        }
         if let Some(payer) = self.payers.get_mut(&client) {
             payer.cost = payer.cost.saturating_add(gone.owes as u64);
             self.charge(unix, client, Duration::ZERO);
@@ -348,6 +378,8 @@ impl Treasury {
                 }
                 self.as_it_is(client)
             }
+            // What it owes is counted already.
+            Standing::Free { .. } => Standing::Free { debt: 0.0 },
             other => other,
         };
         self.rank(client, standing);
@@ -356,10 +388,8 @@ impl Treasury {
     /// What a seated client has: there was no room for more.
     fn as_it_is(&self, client: ClientRef) -> Standing {
         let seat = payer_seat(&self.payers, client);
-        let account = self.payers.get(&client).and_then(|payer| self.ledger.account(payer.account));
         Standing::Priority {
             capacity: seat.and_then(|seat| self.house.capacity(seat)).unwrap_or(self.minimum),
-            tags: account.map(|account| account.tags).unwrap_or_default(),
         }
     }
 
@@ -371,10 +401,15 @@ impl Treasury {
         }
     }
 
-    /// Tells the shards who is known by address.
+    /// Tells the shards who is known by address: those whose account has something left. The others come as everybody does.
     fn tell_known(&mut self) {
-        let known = Arc::new(self.ledger.known().clone());
-        self.tell_all(&ToShard::Known(known));
+        let mut known = PrioritySet::default();
+        for (number, account) in self.ledger.accounts() {
+            if account.capacity > 0 && account.balance.is_positive() {
+                known.insert(account.id, number);
+            }
+        }
+        self.tell_all(&ToShard::Known(Arc::new(known)));
     }
 
     fn tell_all(&mut self, entry: &ToShard) {
@@ -394,7 +429,7 @@ impl Treasury {
 
     /// Capacities, as an operator sees them.
     pub fn capacities(&self) -> Capacities {
-        let minimum = if self.minimum == u32::MAX { 0 } else { u64::from(self.minimum) };
+        let minimum = if self.unlimited { 0 } else { u64::from(self.minimum) };
         let limits = self.total.limits();
         Capacities {
             minimum,
@@ -437,7 +472,12 @@ impl Treasury {
         (self.unsaved.changed, self.unsaved.used) = (false, false);
     }
 
-    /// So are the hosts.
+    /// They could not be: later again.
+    pub fn accounts_lost(&mut self) {
+        self.unsaved.used = true;
+    }
+
+    /// The hosts are being saved as they are now.
     pub fn hosts_saved(&mut self) {
         self.unsaved.hosts = false;
     }

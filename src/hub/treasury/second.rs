@@ -11,6 +11,8 @@ use crate::link::{HouseOrder, Standing, ToShard};
 const FROZEN: Duration = Duration::from_secs(10);
 /// Priority clients ended at a time because the total has fallen.
 const OUT_AT_ONCE: usize = 1_024;
+/// Clients of accounts that found no room are looked at again, at most so many a second.
+const SEATED_AT_ONCE: usize = 64;
 /// Balances of priority clients are told so often, in seconds.
 const PRICES_EVERY: u32 = 10;
 
@@ -43,20 +45,32 @@ impl Treasury {
         for client in &clients {
             self.charge(unix, *client, step);
         }
+        let (mut tried, mut emptied) = (0, false);
         for client in clients {
             let Some(payer) = self.payers.get(&client).copied() else { continue };
-            let (Some(seat), Some(account)) = (payer.seat, self.ledger.account(payer.account).copied())
-            else {
+            let Some(account) = self.ledger.account(payer.account).copied() else { continue };
+            let Some(seat) = payer.seat else {
+                // There may be room now.
+                if account.balance.is_positive() && account.capacity > 0 && tried < SEATED_AT_ONCE {
+                    tried += 1;
+                    if let standing @ Standing::Priority { .. } = self.stand(unix, client) {
+                        self.rank(client, standing);
+                    }
+                }
                 continue;
             };
             let factors = payer.factors.unwrap_or(account.factors);
             let sitter = self.house.update(unix, seat, &account.balance, &factors);
             if sitter.is_some_and(|sitter| sitter.class != Class::Priority) {
                 self.unseat(unix, client);
+                emptied = true;
             } else if self.seconds.is_multiple_of(PRICES_EVERY) {
                 let balance = shown(&account.balance, unix);
                 self.happened.push_back(Happened::Price { client, balance, tags: account.tags });
             }
+        }
+        if emptied {
+            self.tell_known();
         }
     }
 
@@ -95,14 +109,13 @@ impl Treasury {
             let (capacity, after) = match change {
                 Change::Falling { to, at, .. } => (to, at.since(now)),
                 Change::Risen { to, .. } => (to, Duration::ZERO),
-                Change::Fallen { to } => {
-                    let gone = self.house.shrink(to, OUT_AT_ONCE);
-                    self.put_out(gone);
-                    continue;
-                }
+                Change::Fallen { .. } => continue,
             };
             self.happened.push_back(Happened::TotalCapacity { capacity, after });
         }
+        // Priority clients only when they alone are more than the total; what they leave is the free ones' (`share`).
+        let gone = self.house.shrink(self.total.total(), OUT_AT_ONCE);
+        self.put_out(gone);
     }
 
     /// Free clients first, where they recharge; then priority clients.

@@ -125,7 +125,7 @@ fn who(shard: u16, slot: u32) -> ClientRef {
 }
 
 fn priority(capacity: u32) -> Standing {
-    Standing::Priority { capacity, tags: Tags(0) }
+    Standing::Priority { capacity }
 }
 
 #[test]
@@ -257,10 +257,50 @@ fn an_account_made_or_removed_concerns_those_who_are_connected() {
             _ => {}
         }
     }
-    assert_eq!((known, asked), (2, 2), "each shard looks whom of its clients that concerns");
+    assert_eq!((known, asked), (0, 2), "each shard looks whom of its clients that concerns");
     rig.add(NETWORK, 1_000_000).unwrap();
     assert_eq!(rig.came(0, 4, "192.0.2.4", Step::Again), [(who(0, 4), priority(500))]);
     rig.ask(|reply| Command::RemoveAccount { identity, reply }).unwrap();
     assert_eq!(rig.ranks(), [(who(0, 4), Standing::Free { debt: 0.0 })]);
     assert_eq!((rig.treasury.priority_clients(), rig.treasury.capacities().priority_connected), (0, 0));
+}
+
+#[test]
+fn nothing_stays_of_a_client_that_knocked_and_went() {
+    let mut rig = Rig::new(10_000);
+    rig.set_account(NETWORK, 3_000);
+    rig.add(NETWORK, 1_000_000).unwrap();
+    for slot in 0..9 {
+        rig.came(0, slot, "192.0.2.9", Step::Knocks);
+        rig.gone(0, slot, "192.0.2.9", Class::Probe, 0.0);
+    }
+    assert_eq!((rig.treasury.priority_clients(), rig.treasury.capacities().priority_connected), (0, 0));
+    let identity = NETWORK.parse().unwrap();
+    assert_eq!(rig.ask(|reply| Command::Account { identity, reply }).unwrap().clients, 0);
+}
+
+#[test]
+fn who_found_no_room_is_seated_when_there_is_some_and_again_changes_nothing() {
+    let mut rig = Rig::new(3_000);
+    rig.set_account(NETWORK, 3_000);
+    rig.add(NETWORK, 1 << 40).unwrap();
+    assert_eq!(rig.came(0, 1, "192.0.2.1", Step::Knocks), [(who(0, 1), priority(3_000))]);
+    let ranks = rig.came(1, 2, "192.0.2.2", Step::Knocks);
+    assert!(matches!(ranks[..], [(_, Standing::Free { .. })]), "{ranks:?}");
+    assert_eq!(rig.came(0, 1, "192.0.2.1", Step::Again), [], "it keeps its seat");
+    assert_eq!(rig.second(), []);
+    rig.gone(0, 1, "192.0.2.1", Class::Priority, 0.0);
+    assert_eq!(rig.second(), [(who(1, 2), priority(3_000))]);
+}
+
+#[test]
+fn priority_clients_have_what_their_accounts_say_where_the_others_have_no_limit() {
+    let now = Instant(1_000_000_000);
+    let config = TreasuryConfig { minimum: u32::MAX, ..config(10_000) };
+    let mut rig = Rig::new(10_000);
+    rig.treasury = Treasury::new(config, Ledger::new(9), 2, now, UNIX);
+    rig.set_account(NETWORK, 3_000);
+    rig.add(NETWORK, 1_000_000).unwrap();
+    assert_eq!(rig.came(0, 1, "192.0.2.1", Step::In), [(who(0, 1), priority(3_000))]);
+    assert_eq!(rig.treasury.capacities().free_client, 0);
 }
