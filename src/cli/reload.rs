@@ -1,7 +1,9 @@
 //! Reads configuration and certificates again while the relay runs: what SIGHUP and the admin interface ask for.
 //!
-//! Everything is read and checked before anything changes. What changes then goes the way of the operator's own commands. A key that
-//! counts only at a start is named as such and left as it is, so that it is named again the next time.
+//! Everything is read and checked before anything changes. What changes then goes the way of the operator's own commands, step by step. A
+//! key that counts only at a start is named as such and left as it is, so that it is named again the next time.
+//!
+//! Invariant: `Reloader::config` is what is in force, also after a step has failed; so the next reload does the steps that are left.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -27,8 +29,9 @@ use crate::transport::tls;
 /// Requests that wait; one more is refused as busy.
 const WAITING: usize = 8;
 /// Keys whose change takes effect with a reload, besides nodes and services.
-const SIMPLE: [&str; 5] =
-    ["log_level", "tls_certificates", "tls_client_auth", "tls_client_ca", "tls_ticket_key"];
+const SIMPLE: [&str; 5] = [LOG_LEVEL, TLS[0], TLS[1], TLS[2], TLS[3]];
+const LOG_LEVEL: &str = "log_level";
+const TLS: [&str; 4] = ["tls_certificates", "tls_client_auth", "tls_client_ca", "tls_ticket_key"];
 /// Keys that are slots of the first service.
 const SLOTS: [&str; 2] = ["session_slots", "probe_slots"];
 
@@ -114,11 +117,20 @@ pub(super) struct Reloader {
 /// What is to be done about the services.
 #[derive(Debug, Default)]
 struct ServiceSteps {
-    removed: Vec<ServiceId>,
-    changed: Vec<(ServiceId, ServiceChange)>,
+    /// By name; without a number it is gone already.
+    removed: Vec<(String, Option<ServiceId>)>,
+    /// As they are then.
+    changed: Vec<(ServiceConfig, Option<(ServiceId, ServiceChange)>)>,
     added: Vec<ServiceConfig>,
-    /// What is in force then, besides the first.
-    after: Vec<ServiceConfig>,
+}
+
+/// Nodes to be added and to be removed.
+#[derive(Debug, Default)]
+struct NodeSteps {
+    add: Vec<String>,
+    remove: Vec<String>,
+    /// All of the file, when something changes about them.
+    after: Option<Vec<String>>,
 }
 
 impl Reloader {
@@ -158,7 +170,7 @@ impl Reloader {
                     tracing::info!(event = %"reload", changed, restart, "configuration read again");
                 }
                 Err(error) => {
-                    tracing::error!(event = %"reload", "configuration not read again, nothing has changed: {error}");
+                    tracing::error!(event = %"reload", "configuration not taken over: {error}");
                 }
             }
         }
@@ -206,56 +218,103 @@ impl Reloader {
         fresh.max_clients = self.config.max_clients;
         let mut reloaded = Reloaded::default();
         let differs = |key: &str| table.get(key) != self.table.get(key);
-        let server = self.load(&fresh)?;
+        // Nobody who speaks TLS is left without a certificate while there are listeners for it.
+        let emptied = fresh.tls.setup.certificates.is_empty() && self.tls.is_some();
+        let server = if emptied { None } else { self.load(&fresh)? };
         let there = ask(commands, Command::Services).await?;
-        let steps = self.service_steps(&fresh, &there, &mut reloaded)?;
-        let (add, remove) = self.node_steps(&fresh, commands, &mut reloaded).await?;
+        let services = self.service_steps(&fresh, &there, &mut reloaded)?;
+        let nodes = self.node_steps(&fresh, commands, &mut reloaded).await?;
         for key in SIMPLE.into_iter().filter(|key| differs(key)) {
-            reloaded.changed.push(key.to_string());
+            let waits = emptied && TLS.contains(&key);
+            let list = if waits { &mut reloaded.restart } else { &mut reloaded.changed };
+            list.push(key.to_string());
         }
         let live: BTreeSet<&str> = SIMPLE.into_iter().chain(SLOTS).chain(["nodes", "services"]).collect();
         reloaded
             .restart
             .extend(table.keys().filter(|key| differs(key) && !live.contains(key.as_str())).cloned());
 
-        // From here on it counts. What another operator does at the same moment can still make a step fail: it is named then.
+        // From here on it counts. What another operator does at the same moment can still make a step fail: it is named then, and what was
+        // done before it is kept as in force.
         if fresh.log_level != self.config.log_level {
             logs::set_level(fresh.log_level).map_err(Refusal::Conflict)?;
             self.config.log_level = fresh.log_level;
+            self.keep(&table, &[LOG_LEVEL]);
         }
-        self.use_tls(server);
-        self.config.tls.setup = fresh.tls.setup.clone();
-        for service in steps.removed {
-            ask(commands, |reply| Command::RemoveService { service, reply }).await?;
+        if !emptied {
+            self.use_tls(server);
+            self.config.tls.setup = fresh.tls.setup.clone();
+            self.keep(&table, &TLS);
         }
-        for (service, change) in steps.changed {
-            ask(commands, |reply| Command::ChangeService { service, change, reply }).await?;
-        }
-        for service in steps.added {
-            let listen = [service.listen.as_slice(), &service.tls_listen].concat();
-            let service = fresh.shown(&service, listen);
-            ask(commands, |reply| Command::AddService { service, reply }).await?;
-        }
-        for node in add {
-            ask(commands, |reply| Command::AddNode { node, reply }).await?;
-        }
-        for node in remove {
-            ask(commands, |reply| Command::RemoveNode { node, reply }).await?;
-        }
-        for key in live {
-            let waits = reloaded.restart.iter().any(|name| name.split('.').next() == Some(key));
-            if let Some(value) = table.get(key).filter(|_| !waits) {
-                self.table.insert(key.to_string(), value.clone());
-            }
-        }
-        (self.config.session_slots, self.config.probe_slots) = (fresh.session_slots, fresh.probe_slots);
-        self.config.services = steps.after;
-        if reloaded.changed.iter().any(|key| key == "nodes") {
-            self.config.nodes = fresh.nodes;
-        }
+        self.do_services(&fresh, services, commands).await?;
+        self.do_nodes(nodes, commands).await?;
         reloaded.changed.sort_unstable();
         reloaded.restart.sort_unstable();
         Ok(reloaded)
+    }
+
+    /// These keys are in force as they stand there.
+    fn keep(&mut self, table: &Table, keys: &[&str]) {
+        for key in keys {
+            if let Some(value) = table.get(*key) {
+                self.table.insert((*key).to_string(), value.clone());
+            }
+        }
+    }
+
+    async fn do_services(
+        &mut self,
+        fresh: &Config,
+        steps: ServiceSteps,
+        commands: &mpsc::Sender<Command>,
+    ) -> Result<(), Refusal> {
+        for (name, id) in steps.removed {
+            if let Some(service) = id {
+                let done = ask(commands, |reply| Command::RemoveService { service, reply }).await;
+                done.map_err(|why| stopped(&format!("service {name} is removed"), &why))?;
+            }
+            self.config.services.retain(|service| service.name != name);
+        }
+        for (kept, change) in steps.changed {
+            if let Some((service, change)) = change {
+                let done = ask(commands, |reply| Command::ChangeService { service, change, reply }).await;
+                done.map_err(|why| stopped(&format!("service {} changes", kept.name), &why))?;
+            }
+            if kept.name == FIRST {
+                (self.config.session_slots, self.config.probe_slots) = (kept.session_slots, kept.probe_slots);
+            } else if let Some(old) =
+                self.config.services.iter_mut().find(|service| service.name == kept.name)
+            {
+                *old = kept;
+            }
+        }
+        for service in steps.added {
+            let listen = [service.listen.as_slice(), &service.tls_listen].concat();
+            let shown = fresh.shown(&service, listen);
+            let done = ask(commands, |reply| Command::AddService { service: shown, reply }).await;
+            done.map_err(|why| stopped(&format!("service {} is added", service.name), &why))?;
+            self.config.services.push(service);
+        }
+        Ok(())
+    }
+
+    async fn do_nodes(&mut self, steps: NodeSteps, commands: &mpsc::Sender<Command>) -> Result<(), Refusal> {
+        for node in steps.add {
+            let name = node.clone();
+            let done = ask(commands, |reply| Command::AddNode { node, reply }).await;
+            done.map_err(|why| stopped(&format!("node {name} is added"), &why))?;
+            self.config.nodes.push(name);
+        }
+        for node in steps.remove {
+            let name = node.clone();
+            let done = ask(commands, |reply| Command::RemoveNode { node, reply }).await;
+            done.map_err(|why| stopped(&format!("node {name} is removed"), &why))?;
+            self.config.nodes.retain(|other| place(other) != name);
+        }
+        if let Some(after) = steps.after {
+            self.config.nodes = after;
+        }
+        Ok(())
     }
 
     /// What changes about services, by name; what is the same in the file as before is left as an operator may have made it since.
@@ -268,7 +327,6 @@ impl Reloader {
         let mut steps = ServiceSteps::default();
         let id = |name: &str| there.iter().find(|info| info.service.name == name).map(|info| info.id);
         let (before, after) = (self.config.every_service(), fresh.every_service());
-        let mut now = Vec::new();
         let goes = |old: &&ServiceConfig| after.iter().all(|new| new.name != old.name);
         // These are free when what is new comes.
         let leaving = before.iter().filter(goes).flat_map(|old| old.listen.iter().chain(&old.tls_listen));
@@ -290,7 +348,6 @@ impl Reloader {
                 probe(new, &leaving)?;
                 reloaded.changed.push(key);
                 steps.added.push(new.clone());
-                now.push(new.clone());
                 continue;
             };
             let moved = (&old.listen, &old.tls_listen) != (&new.listen, &new.tls_listen);
@@ -302,9 +359,10 @@ impl Reloader {
             if moved && name != FIRST {
                 reloaded.restart.push(format!("{key}.listen"));
             }
-            if kept != *old
-                && let Some(id) = id(name)
-            {
+            if kept == *old {
+                continue;
+            }
+            let change = id(name).map(|id| {
                 let keys = SLOTS.iter().filter(|key| fresh_differs(old, new, key));
                 match name == FIRST {
                     true => reloaded.changed.extend(keys.map(|key| (*key).to_string())),
@@ -318,15 +376,14 @@ impl Reloader {
                     sessions: Some(shown.sessions),
                     probes: Some(shown.probes),
                 };
-                steps.changed.push((id, change));
-            }
-            now.push(kept);
+                (id, change)
+            });
+            steps.changed.push((kept, change));
         }
         for old in before.iter().filter(goes) {
             reloaded.changed.push(format!("services.{}", old.name));
-            steps.removed.extend(id(&old.name));
+            steps.removed.push((old.name.clone(), id(&old.name)));
         }
-        steps.after = now.into_iter().filter(|service| service.name != FIRST).collect();
         Ok(steps)
     }
 
@@ -336,9 +393,8 @@ impl Reloader {
         fresh: &Config,
         commands: &mpsc::Sender<Command>,
         reloaded: &mut Reloaded,
-    ) -> Result<(Vec<String>, Vec<String>), Refusal> {
-        let place = |node: &String| NodeAddr(node.clone()).host_port().to_string();
-        let places = |nodes: &[String]| nodes.iter().map(place).collect::<BTreeSet<_>>();
+    ) -> Result<NodeSteps, Refusal> {
+        let places = |nodes: &[String]| nodes.iter().map(|node| place(node)).collect::<BTreeSet<_>>();
         let (before, after) = (places(&self.config.nodes), places(&fresh.nodes));
         let there = ask(commands, Command::Nodes).await?;
         let there = places(&there.into_iter().map(|info| info.node).collect::<Vec<_>>());
@@ -346,14 +402,26 @@ impl Reloader {
         let add: Vec<String> = fresh.nodes.iter().filter(is_new).cloned().collect();
         let is_gone = |node: &&String| !after.contains(*node) && there.contains(*node);
         let remove: Vec<String> = before.iter().filter(is_gone).cloned().collect();
-        if before != after {
+        let after = (before != after).then(|| fresh.nodes.clone());
+        if after.is_some() {
             reloaded.changed.push("nodes".to_string());
         } else if self.config.nodes.iter().collect::<BTreeSet<_>>() != fresh.nodes.iter().collect() {
             // The same places, spoken with in another way.
             reloaded.restart.push("nodes".to_string());
         }
-        Ok((add, remove))
+        Ok(NodeSteps { add, remove, after })
     }
+}
+
+/// What tells nodes apart.
+fn place(node: &str) -> String {
+    NodeAddr(node.to_string()).host_port().to_string()
+}
+
+/// A step has failed behind others.
+fn stopped(step: &str, why: &Refusal) -> Refusal {
+    let rest = "what comes before this in a reload has taken effect, the rest has not: reload again";
+    Refusal::Conflict(format!("the reload stopped where {step}: {why}; {rest}"))
 }
 
 fn fresh_differs(old: &ServiceConfig, new: &ServiceConfig, key: &str) -> bool {

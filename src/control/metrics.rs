@@ -4,9 +4,11 @@
 //! [`documented`], which `breakwater metrics` prints, and the exposition itself carries each as HELP.
 //!
 //! - `list`: every metric
+//! - `services`: the gauges of services, which come and go
 //! - `timing`: those in seconds
 
 mod list;
+mod services;
 mod timing;
 
 use std::net::{SocketAddr, TcpListener};
@@ -19,7 +21,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 pub use list::{Kind, Metric, documented, markdown};
 
-use self::list::{CAPACITIES, GAUGES, HUB_GAUGES, KERNEL, LATENCY, REGIMES, SERVICE_GAUGES};
+use self::list::{CAPACITIES, GAUGES, HUB_GAUGES, KERNEL, LATENCY, REGIMES};
 use super::admin;
 use crate::base::{End, Fault, ShardId};
 use crate::hub::Hub;
@@ -140,18 +142,7 @@ pub fn publish(shard: ShardId, report: &ShardReport) {
     for ((name, _), value) in GAUGES.iter().zip(gauges) {
         gauge!(format!("breakwater_{name}"), "shard" => shard.clone()).set(value);
     }
-    publish_services(&shard, report);
-}
-
-fn publish_services(shard: &str, report: &ShardReport) {
-    for slots in &report.services {
-        let service = slots.service.0.to_string();
-        let values = [slots.sessions, slots.max_sessions, slots.probes, slots.max_probes];
-        for ((name, _), value) in SERVICE_GAUGES.iter().zip(values) {
-            let labels = [("shard", shard.to_owned()), ("service", service.clone())];
-            gauge!(format!("breakwater_{name}"), &labels).set(f64::from(value));
-        }
-    }
+    services::publish(&shard, report);
 }
 
 /// Publishes the hub's totals. `dropped`: entries for shards dropped because they were slow.

@@ -169,6 +169,31 @@ fn the_configuration_is_read_again() {
     assert!(relay.stop().success());
 }
 
+#[test]
+fn a_reload_that_stops_in_the_middle_is_finished_by_the_next() {
+    let node = StubServer::start(3);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("relay.toml");
+    let (one, two, three) = (ports::free(), ports::free(), ports::free());
+    write(&file, &format!("services = [{}, {}]\n", service("light", one, ""), service("going", two, "")));
+    let relay = start(&node, &["--config", file.to_str().unwrap()]);
+    let door = Door::of(&relay);
+    // The address of a service that goes with this reload is not tried before; here it went earlier, and somebody else has it.
+    door.expect(200, "DELETE", "/services/1", None);
+    let foreign = std::net::TcpListener::bind(one).unwrap();
+    let services = [service("new", three, ""), service("renamed", one, "")].join(",");
+    write(&file, &format!("services = [{services}]\nlog_level = \"debug\"\nsession_slots = 77\n"));
+    let error = door.expect(409, "POST", "/reload", None);
+    assert!(error["error"]["message"].as_str().unwrap().contains("service renamed is added"), "{error}");
+    assert_eq!(names(&door), ["default", "new"]);
+
+    drop(foreign);
+    let done = door.expect(200, "POST", "/reload", None);
+    assert_eq!(done, json!({"changed": ["services.renamed"], "restart": []}), "the rest was done");
+    assert_eq!(names(&door), ["default", "new", "renamed"]);
+    greeted(one).unwrap().ping();
+}
+
 /// A certificate and its key as files.
 fn papers(dir: &Path) {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -203,6 +228,27 @@ fn certificates_are_read_again_or_the_old_ones_stay() {
     std::net::TcpStream::connect(port).unwrap();
     let plain = start(&node, &[]);
     door_of_none(&Door::of(&plain));
+}
+
+#[test]
+fn certificates_that_are_gone_from_the_file_stay_until_a_restart() {
+    let node = StubServer::start(1);
+    let dir = tempfile::tempdir().unwrap();
+    papers(dir.path());
+    let file = dir.path().join("relay.toml");
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let tls = ports::free();
+    let certificate = format!("{{ chain = \"{}\", key = \"{}\" }}", at("chain.pem"), at("key.pem"));
+    write(&file, &format!("tls_listen = [\"{tls}\"]\ntls_certificates = [{certificate}]\n"));
+    let relay = start(&node, &["--config", file.to_str().unwrap()]);
+    let door = Door::of(&relay);
+    write(&file, "");
+    for _ in 0..2 {
+        let done = door.expect(200, "POST", "/reload", None);
+        assert_eq!(done, json!({"changed": [], "restart": ["tls_certificates", "tls_listen"]}));
+        let done = door.expect(200, "POST", "/certificates/reload", None);
+        assert_eq!(done, json!({"certificates": 1}), "the old ones are in use");
+    }
 }
 
 fn door_of_none(door: &Door) {

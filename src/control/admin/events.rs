@@ -1,19 +1,20 @@
 //! What happens, told to whoever watches. Whoever is slow is dropped and counted, never waited for.
+//!
+//! Each watcher has a queue of its own, into which comes only what it wants: a crowd of events that others want makes nobody slow.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::response::sse;
 use serde::Serialize;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use utoipa::ToSchema;
 
-use super::{EVENTS, WATCHER_QUEUE, WATCHERS};
+use super::{WATCHER_QUEUE, WATCHERS};
 use crate::base::{ClientRef, End, Tags, UnixTime};
 use crate::hub::command::TagNames;
 use crate::transport::Kind;
@@ -45,7 +46,7 @@ impl Event {
 /// What has happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
-    /// A client's handshake is complete.
+    /// A client has become a session.
     Connect {
         /// Who.
         client: ClientRef,
@@ -280,26 +281,32 @@ impl EventView {
 }
 
 /// Where events are told; copies are the same place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Events {
-    sender: broadcast::Sender<Arc<Event>>,
+    watchers: Arc<Mutex<Watchers>>,
     capacities: Arc<Capacities>,
-    /// True exactly when nothing more is told.
-    ended: watch::Sender<bool>,
     lagged: Arc<AtomicU64>,
-    watchers: Arc<AtomicUsize>,
 }
 
-impl Default for Events {
-    fn default() -> Events {
-        Events {
-            sender: broadcast::channel(EVENTS).0,
-            capacities: Arc::default(),
-            ended: watch::channel(false).0,
-            lagged: Arc::default(),
-            watchers: Arc::default(),
-        }
-    }
+/// Those who watch; at most [`WATCHERS`].
+#[derive(Debug, Default)]
+struct Watchers {
+    next: u64,
+    list: Vec<Watcher>,
+    /// Streams that are open; of those that were slow, no queue is in the list any more.
+    open: usize,
+    /// True exactly when nothing more is told.
+    ended: bool,
+}
+
+/// One of them, on the side of who tells.
+#[derive(Debug)]
+struct Watcher {
+    number: u64,
+    wanted: Wanted,
+    queue: mpsc::Sender<Arc<Event>>,
+    /// Said before the queue closes.
+    was_slow: Arc<AtomicBool>,
 }
 
 impl Events {
@@ -310,7 +317,7 @@ impl Events {
 
     /// True exactly when somebody watches: otherwise an event need not be made.
     pub fn is_watched(&self) -> bool {
-        self.sender.receiver_count() > 0
+        !lock(&self.watchers).list.is_empty()
     }
 
     /// What every event from now on carries: capacities that may be connected, are connected, and of the priority clients
@@ -334,10 +341,25 @@ impl Events {
         });
     }
 
-    /// Tells those who watch.
+    /// Tells those who watch and want it.
     pub fn tell(&self, event: Event) {
-        // Nobody watching is no error.
-        let _ = self.sender.send(Arc::new(event));
+        let event = Arc::new(event);
+        lock(&self.watchers).list.retain(|watcher| {
+            if !watcher.wanted.takes(&event) {
+                return true;
+            }
+            let full = match watcher.queue.try_send(event.clone()) {
+                Ok(()) => return true,
+                Err(error) => matches!(error, mpsc::error::TrySendError::Full(_)),
+            };
+            if full {
+                self.lagged.fetch_add(1, Ordering::Relaxed);
+                metrics::counter!("breakwater_admin_events_lagged_total").increment(1);
+                // Its stream says so behind what is in the queue.
+                watcher.was_slow.store(true, Ordering::Release);
+            }
+            false
+        });
     }
 
     /// Watchers dropped because they were slow.
@@ -347,27 +369,33 @@ impl Events {
 
     /// Ends every stream, after what is in its queue.
     pub(super) fn end(&self) {
-        self.ended.send_replace(true);
+        let mut watchers = lock(&self.watchers);
+        watchers.ended = true;
+        watchers.list.clear();
     }
 
     /// Begins to watch; none when too many do.
     pub(super) fn watch(&self, wanted: Wanted, tags: TagNames) -> Option<Watch> {
-        let place = Place(self.watchers.clone());
-        if self.watchers.fetch_add(1, Ordering::Relaxed) >= WATCHERS {
+        let mut watchers = lock(&self.watchers);
+        if watchers.open >= WATCHERS {
             return None;
         }
+        watchers.open += 1;
+        let number = watchers.next;
+        watchers.next += 1;
         let (queue, events) = mpsc::channel(WATCHER_QUEUE);
-        let (slow, was_slow) = oneshot::channel();
-        let task = forward(self.sender.subscribe(), wanted, queue, slow, self.lagged.clone());
-        let mut ended = self.ended.subscribe();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = task => {}
-                _ = ended.wait_for(|ended| *ended) => {}
-            }
-        });
-        Some(Watch { events, was_slow: Some(was_slow), tags, _place: place })
+        let was_slow = Arc::new(AtomicBool::new(false));
+        if !watchers.ended {
+            watchers.list.push(Watcher { number, wanted, queue, was_slow: was_slow.clone() });
+        }
+        let place = Place { number, watchers: self.watchers.clone() };
+        Some(Watch { events, was_slow, tags, _place: place })
     }
+}
+
+/// Nothing under this lock can be left half done.
+fn lock(watchers: &Mutex<Watchers>) -> MutexGuard<'_, Watchers> {
+    watchers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As they were said last.
@@ -380,11 +408,16 @@ struct Capacities {
 
 /// A watcher's place, given back when it goes.
 #[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
+struct Place {
+    number: u64,
+    watchers: Arc<Mutex<Watchers>>,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut watchers = lock(&self.watchers);
+        watchers.open = watchers.open.saturating_sub(1);
+        watchers.list.retain(|watcher| watcher.number != self.number);
     }
 }
 
@@ -407,43 +440,12 @@ impl Wanted {
     }
 }
 
-/// Puts what a watcher wants into its queue, until it goes or its queue is full.
-async fn forward(
-    mut events: broadcast::Receiver<Arc<Event>>,
-    wanted: Wanted,
-    queue: mpsc::Sender<Arc<Event>>,
-    slow: oneshot::Sender<()>,
-    lagged: Arc<AtomicU64>,
-) {
-    let is_slow = loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
-            () = queue.closed() => break false,
-        };
-        match event {
-            Ok(event) if !wanted.takes(&event) => {}
-            Ok(event) => match queue.try_send(event) {
-                Ok(()) => {}
-                Err(mpsc::error::TrySendError::Full(_)) => break true,
-                Err(mpsc::error::TrySendError::Closed(_)) => break false,
-            },
-            Err(RecvError::Lagged(_)) => break true,
-            Err(RecvError::Closed) => break false,
-        }
-    };
-    if is_slow {
-        lagged.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("breakwater_admin_events_lagged_total").increment(1);
-        // Said behind what is in the queue.
-        let _ = slow.send(());
-    }
-}
-
 /// The stream to one watcher. Ends after the event `lagged` when it was slow.
 #[derive(Debug)]
 pub(super) struct Watch {
     events: mpsc::Receiver<Arc<Event>>,
-    was_slow: Option<oneshot::Receiver<()>>,
+    /// Said once.
+    was_slow: Arc<AtomicBool>,
     tags: TagNames,
     _place: Place,
 }
@@ -456,13 +458,16 @@ impl Stream for Watch {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(event)) => event,
             Poll::Ready(None) => {
-                // Whoever filled the queue says why before it leaves.
-                let slow = self.was_slow.take().and_then(|mut slow| slow.try_recv().ok());
                 let text = "events came faster than they were read: connect again";
-                return Poll::Ready(slow.map(|()| Ok(sse::Event::default().event("lagged").data(text))));
+                let slow = self.was_slow.swap(false, Ordering::AcqRel);
+                let last = slow.then(|| Ok(sse::Event::default().event("lagged").data(text)));
+                return Poll::Ready(last);
             }
         };
         let view = EventView::new(&event, &self.tags);
         Poll::Ready(Some(sse::Event::default().event(view.kind).json_data(view)))
     }
 }
+
+#[cfg(test)]
+mod tests;

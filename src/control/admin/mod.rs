@@ -48,8 +48,6 @@ const CONNECTIONS: usize = 64;
 const WATCHERS: usize = 32;
 /// Events that wait for a watcher; one more and it is dropped.
 const WATCHER_QUEUE: usize = 1_024;
-/// Events on their way to the watchers' queues.
-const EVENTS: usize = 4_096;
 /// Most bytes of a body.
 const BODY_BYTES: usize = 64 * 1024;
 /// Most bytes of a request line and its headers.

@@ -304,4 +304,33 @@ mod tests {
         }
         assert_eq!(desk.services.len(), NUMBERS);
     }
+
+    #[test]
+    fn what_is_refused_as_busy_has_changed_nothing() {
+        let services = vec![service("default", &["127.0.0.1:8333"]), service("extra", &["127.0.0.1:9000"])];
+        let mut desk = Desk::new(1, "/relay/".into(), services, Bans::default());
+        let limit = Limit::Bytes(1_000);
+        let throttle = |desk: &mut Desk, down| {
+            let (reply, answer) = oneshot::channel();
+            desk.throttle(Instant(0), Scope::All, down, Limit::Keep, reply);
+            answer
+        };
+        let mut waiting = Vec::new();
+        while !desk.is_busy() {
+            waiting.push(throttle(&mut desk, limit));
+        }
+        asked(&mut desk);
+        let in_force = desk.throttles();
+        assert_eq!(in_force.len(), 1);
+
+        for down in [Limit::Bytes(2_000), Limit::Unlimited] {
+            assert_eq!(throttle(&mut desk, down).try_recv().unwrap(), Err(Refusal::Busy));
+            assert_eq!(desk.throttles(), in_force);
+        }
+        let (reply, mut answer) = oneshot::channel();
+        desk.remove_service(Instant(0), ServiceId(1), reply);
+        assert_eq!(answer.try_recv().unwrap(), Err(Refusal::Busy));
+        assert_eq!(desk.services(&[]).len(), 2);
+        assert!(asked(&mut desk).is_empty(), "and no shard was asked");
+    }
 }

@@ -103,12 +103,15 @@ impl Desk {
     /// there are others.
     pub(super) fn remove_service(&mut self, now: Instant, service: ServiceId, reply: Reply<u64>) {
         let last = self.services.iter().filter(|standing| !standing.removed).count() == 1;
+        let is_busy = self.is_busy();
         match self.standing(service) {
             Err(refusal) => return answer(reply, Err(refusal)),
             Ok(_) if last => {
                 let why = "it is the only service: end the relay instead".to_string();
                 return answer(reply, Err(Refusal::Conflict(why)));
             }
+            // What is refused has changed nothing, so this comes before the marks and not with the question.
+            Ok(_) if is_busy => return answer(reply, Err(Refusal::Busy)),
             Ok(standing) => (standing.draining, standing.removed) = (true, true),
         }
         // Shards take questions in their order: with the answer to the second the first is done.

@@ -1,9 +1,9 @@
 //! Throttles that clients share: each shard keeps a part of the rate, which follows the demand there.
 
-use super::Desk;
+use super::{Desk, answer};
 use crate::admission::{Demand, Limit, Scope, parts};
 use crate::base::{Instant, ShardId};
-use crate::hub::command::{Reply, SharedThrottle};
+use crate::hub::command::{Refusal, Reply, SharedThrottle};
 use crate::link::{Ask, ShardReport};
 
 /// A part that differs by less than this part of it is not told anew.
@@ -26,6 +26,9 @@ impl Desk {
     }
 
     pub(super) fn throttle(&mut self, now: Instant, scope: Scope, down: Limit, up: Limit, reply: Reply<u64>) {
+        if self.is_busy() {
+            return answer(reply, Err(Refusal::Busy));
+        }
         let rate = |limit, before: Option<u64>| match limit {
             Limit::Keep => before,
             Limit::Unlimited => None,

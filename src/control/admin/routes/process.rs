@@ -22,7 +22,8 @@ pub(super) struct ReloadView {
     restart: Vec<String>,
 }
 
-/// Reads the configuration file again. On an error nothing has changed.
+/// Reads the configuration file again. On an error nothing has changed, unless it names the step where the reload stopped: what comes before that
+/// has taken effect, and another reload does the rest.
 #[utoipa::path(post, path = "/reload", responses((status = 200, body = ReloadView)))]
 pub(super) async fn reload(State(admin): State<Admin>) -> Result<Json<ReloadView>, Problem> {
     let done = admin.ask(Command::Reload).await?;
