@@ -294,11 +294,15 @@ fn who_knocks_and_goes_is_told_to_the_hub_before_and_after_its_word() {
     rig.sync(first);
     let (conn, id) = knocker(&mut rig);
     rig.leave(conn);
-    // It is not read while it waits, for two seconds at most.
-    rig.advance(3);
+    // It is not read while it waits: that it has gone is seen with the hub's word, and told.
+    rank(&mut rig, id, priority(9), true);
     let told = gone(&mut rig);
-    assert!(matches!(told[..], [Gone { class: Class::Probe, .. }]) && told[0].client == id, "{told:?}");
-    // The word comes too late, and harms nobody.
+    assert!(matches!(told[..], [Gone { class: Class::Priority, .. }]) && told[0].client == id, "{told:?}");
+    // Who breaks a rule while it waits has gone before.
+    let (conn, id) = knocker(&mut rig);
+    let kick = Ask::Act { who: Who::Ids(vec![id]), action: Action::End(End::Kicked) };
+    rig.ask(kick);
+    assert!(rig.closed(conn).is_some() && gone(&mut rig).iter().any(|gone| gone.client == id));
     rank(&mut rig, id, priority(9), true);
     let (conn, id) = knocker(&mut rig);
     rank(&mut rig, id, Standing::Free { debt: 9.0 }, true);
