@@ -218,7 +218,9 @@ mod tests {
         let most = OUTBOX_SOFT as u32 + 10;
         for slot in 0..most {
             let client = ClientId { slot, generation: 0 };
-            outbox.push(ToShard::Rank(Rank { client, standing: Standing::Out, pays: false }));
+            let none = crate::base::Tags::default();
+            let rank = Rank { client, standing: Standing::Out, pays: false, tags: none, untag: none };
+            outbox.push(ToShard::Rank(rank));
         }
         assert_eq!((outbox.len(), outbox.dropped()), (most as usize, 0));
         outbox.push(ToShard::Txs(Arc::new([])));
