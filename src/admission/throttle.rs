@@ -99,7 +99,9 @@ impl Shared {
             bucket.as_mut().map(|bucket| bucket.take_demand(now)).unwrap_or_default()
         };
         let limited = all.filter(|(_, throttle)| !throttle.is_none());
-        limited.map(|(scope, throttle)| (scope, [demand(&mut throttle.down), demand(&mut throttle.up)])).collect()
+        limited
+            .map(|(scope, throttle)| (scope, [demand(&mut throttle.down), demand(&mut throttle.up)]))
+            .collect()
     }
 
     /// True exactly when one of them limits something.
