@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod calibrate;
 mod ctl;
 mod demo;
 mod doctor;
@@ -51,6 +52,10 @@ enum Command {
     /// Changes nothing. Status 0: the host carries them. Status 1: it does not. Status 2: bad usage or configuration.
     /// kernel-tuning/README.md describes each setting and the JSON.
     Doctor(doctor::DoctorArgs),
+    /// Measure on this host what requests cost; prints the table that the key `costs` takes.
+    ///
+    /// Starts a relay of its own on 127.0.0.1, with a node in memory; nothing stays. Needs a minute and a host that does little else.
+    Calibrate(calibrate::CalibrateArgs),
     /// See and change a running relay, by its admin interface.
     Ctl(Box<ctl::CtlArgs>),
     /// List every metric with its labels and meaning.
@@ -190,6 +195,7 @@ pub fn main() -> ExitCode {
             Ok(false) => return ExitCode::from(1),
             Err(failure) => Err(failure),
         },
+        Command::Calibrate(args) => calibrate::calibrate(&args),
         Command::Ctl(args) => ctl::ctl(*args),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -1,0 +1,164 @@
+//! What is asked for: a regtest chain with blocks of known shapes, the node that has it, and transactions to submit.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bitcoin::Transaction;
+use bitcoin::consensus::serialize;
+use bitcoin::hashes::Hash as _;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
+use crate::cli::Failure;
+use crate::stub::node::Options;
+use crate::stub::{MAGIC, StubChain, StubNode};
+use crate::stub_host::{StubServer, unix_time};
+use crate::wire::{Hash, write};
+
+/// The same chain every time.
+const SEED: u64 = 1;
+/// Coins are mature after 100 blocks: filled blocks come later.
+const MATURE: u32 = 110;
+/// Filled blocks below the recent ones.
+const LARGE: u32 = 16;
+/// Bytes of a filled block.
+const LARGE_BYTES: usize = 1_000_000;
+/// Empty blocks above them: more than one answer with headers or filter headers holds.
+const EMPTY: u32 = 2_000;
+/// Small transactions in one recent block: makes its compact form long.
+const SMALL_TXS: usize = 2_000;
+/// Small transactions to be submitted.
+const TO_SUBMIT: usize = 3_000;
+/// Large ones, and their bytes.
+const LARGE_TO_SUBMIT: usize = 40;
+const LARGE_TX: usize = 90_000;
+/// Addresses the node knows.
+const ADDRESSES: u32 = 2_000;
+/// Connections the node takes; the relay needs a few.
+const MAX_PEERS: usize = 16;
+/// Longest wait for the node to have taken what was submitted.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A transaction as a message, and by what it is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Tx {
+    /// The `tx` message, v1 frame included.
+    pub(super) message: Vec<u8>,
+    /// Its wtxid.
+    pub(super) wtxid: Hash,
+}
+
+/// The node and what is known of its chain.
+#[derive(Debug)]
+pub(super) struct Scene {
+    server: StubServer,
+    /// Hashes by height.
+    pub(super) hashes: Vec<Hash>,
+    /// Height of a filled block among the recent ones.
+    pub(super) recent_large: u32,
+    /// Height of the recent block with many small transactions.
+    pub(super) recent_many: u32,
+    /// Transactions that no node has seen yet, small and large.
+    pub(super) small: Vec<Tx>,
+    pub(super) large: Vec<Tx>,
+}
+
+impl Scene {
+    /// Makes the chain and starts the node.
+    pub(super) fn start() -> Result<Scene, Failure> {
+        let now = unix_time();
+        let mut rng = SmallRng::seed_from_u64(SEED);
+        let mut chain = StubChain::new(SEED, now.saturating_sub(86_400));
+        let poor = || Failure::Other("the chain to be served cannot be made: it has too few coins".into());
+        chain.grow(MATURE, now);
+        chain.set_block_bytes(LARGE_BYTES);
+        chain.grow(LARGE, now);
+        chain.set_block_bytes(0);
+        chain.grow(EMPTY, now);
+        // The last eight are asked for as recent ones: compact blocks reach five deep, single transactions ten.
+        chain.set_block_bytes(LARGE_BYTES);
+        chain.grow(1, now);
+        chain.set_block_bytes(0);
+        let recent_large = chain.height();
+        chain.grow(3, now);
+        for _ in 0..SMALL_TXS {
+            let tx = chain.make_small_tx(&mut rng).ok_or_else(poor)?;
+            chain.accept_tx(&tx).map_err(|why| Failure::Other(format!("the chain to be served: {why}")))?;
+        }
+        chain.grow(1, now);
+        let recent_many = chain.height();
+        chain.grow(3, now);
+        let make = |tx: Option<Transaction>| tx.map(|tx| Tx::of(&tx)).ok_or_else(poor);
+        let large = (0..LARGE_TO_SUBMIT).map(|_| make(chain.make_tx(&mut rng, LARGE_TX)));
+        let large = large.collect::<Result<_, _>>()?;
+        let small = (0..TO_SUBMIT).map(|_| make(chain.make_small_tx(&mut rng))).collect::<Result<_, _>>()?;
+        let heights = 0..=chain.height();
+        let hashes = heights.filter_map(|height| chain.at(height).map(|block| *block.hash())).collect();
+        let address = |n: u32| SocketAddr::from((Ipv4Addr::from(0x0800_0000 + 257 * n), 8_333));
+        let addresses = (1..=ADDRESSES).map(address).collect();
+        let options = Options { unix_start: now, addresses, ..Options::default() };
+        let node = StubNode::new(chain, SEED, options);
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = StubServer::start(node, listen, Instant::now(), MAX_PEERS, ())
+            .map_err(|error| Failure::Other(format!("the node to be served from cannot run: {error}")))?;
+        Ok(Scene { server, hashes, recent_large, recent_many, small, large })
+    }
+
+    /// Where the node listens.
+    pub(super) fn node(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Height of the tip.
+    pub(super) fn tip(&self) -> u32 {
+        // Genesis is always there.
+        self.hashes.len().saturating_sub(1) as u32
+    }
+
+    /// Hashes of the blocks of these heights.
+    pub(super) fn at(&self, heights: impl IntoIterator<Item = u32>) -> Vec<Hash> {
+        heights.into_iter().filter_map(|height| self.hashes.get(height as usize).copied()).collect()
+    }
+
+    /// Heights of `n` empty blocks of long ago.
+    pub(super) fn old(&self, n: u32) -> std::ops::Range<u32> {
+        1..(1 + n).min(MATURE)
+    }
+
+    /// Heights of `n` filled blocks of long ago.
+    pub(super) fn old_large(&self, n: u32) -> std::ops::Range<u32> {
+        MATURE + 1..MATURE + 1 + n.min(LARGE)
+    }
+
+    /// Transactions that the node has accepted.
+    pub(super) fn accepted(&self) -> Result<u64, Failure> {
+        let count = |host: &mut crate::stub_host::StubHost, (): &mut ()| host.node().counters().txs_accepted;
+        self.server.desk().with(count).map_err(|error| Failure::Other(error.to_string()))
+    }
+
+    /// Waits until it has accepted so many.
+    pub(super) fn wait_accepted(&self, wanted: u64) -> Result<(), Failure> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let accepted = self.accepted()?;
+            if accepted >= wanted {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err(Failure::Other(format!(
+                    "the node has got {accepted} of {wanted} submitted transactions within {} s",
+                    PATIENCE.as_secs()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Tx {
+    fn of(tx: &Transaction) -> Tx {
+        let mut message = Vec::new();
+        write::raw(&mut message, MAGIC, "tx", &serialize(tx));
+        Tx { message, wtxid: tx.compute_wtxid().to_byte_array() }
+    }
+}
