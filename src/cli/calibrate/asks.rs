@@ -3,17 +3,19 @@
 use super::peer::Until;
 use super::scene::{Scene, Tx};
 use crate::admission::Kind;
-use crate::base::limits::{MAX_CFILTERS, MAX_HEADERS, MAX_INV};
+use crate::base::limits::{MAX_CFILTERS, MAX_HEADERS};
 use crate::stub::MAGIC;
-use crate::wire::{Hash, Inv, InvKind, write};
+use crate::wire::{Hash, Inv, InvKind, InvList, write};
 
 /// Bytes on their way to all clients together; beyond, fewer ask at a time.
 const IN_FLIGHT: u64 = 16 * 1024 * 1024;
 /// Clients that ask at the same time, at most and at least.
 pub(super) const CLIENTS: usize = 64;
 const FEWEST: usize = 4;
-/// Messages without an answer sent in a row, before the ping whose answer says that they have been read.
-const ROW: u32 = 16;
+/// Transactions of a `mempool` answer, about.
+const MAX_TXS: u64 = 4_000;
+/// Messages without an answer sent one by one, before the ping whose answer says that they have been read.
+pub(super) const ROW: u32 = 16;
 
 /// What every client sends over and over.
 #[derive(Clone, Debug)]
@@ -22,14 +24,10 @@ pub(super) struct Ask {
     pub(super) kind: Kind,
     /// Items of a request.
     pub(super) items: Items,
-    /// Requests in `frames`.
-    pub(super) requests: u32,
-    /// v1 frames.
+    /// A request, v1 frames.
     pub(super) frames: Vec<u8>,
-    /// What ends the answer.
-    pub(super) until: Until,
-    /// True exactly when a ping is at the end, whose price is no part of the request's.
-    pub(super) pinged: bool,
+    /// What ends the answer; none for what has no answer.
+    pub(super) until: Option<Until>,
     /// Clients that ask at the same time.
     pub(super) clients: usize,
 }
@@ -45,9 +43,8 @@ pub(super) enum Items {
 
 impl Ask {
     fn new(kind: Kind, items: u32, command: &'static str, count: u32) -> Ask {
-        let until = Until { command, count };
-        let (items, frames) = (Items::Asked(items), Vec::new());
-        Ask { kind, items, requests: 1, frames, until, pinged: false, clients: CLIENTS }
+        let until = Some(Until { command, count });
+        Ask { kind, items: Items::Asked(items), frames: Vec::new(), until, clients: CLIENTS }
     }
 
     fn with(mut self, fill: impl FnOnce(&mut Vec<u8>)) -> Ask {
@@ -61,12 +58,9 @@ impl Ask {
         self
     }
 
-    /// `requests` messages that have no answer, or may have none.
-    fn pinged(kind: Kind, items: Items, requests: u32, fill: impl Fn(&mut Vec<u8>)) -> Ask {
-        let mut ask = Ask { items, requests, pinged: true, ..Ask::new(kind, 0, "pong", 1) };
-        (0..requests).for_each(|_| fill(&mut ask.frames));
-        write::ping(&mut ask.frames, MAGIC, 3);
-        ask
+    /// A message without an answer.
+    fn told(kind: Kind, items: u32, fill: impl FnOnce(&mut Vec<u8>)) -> Ask {
+        Ask { until: None, ..Ask::new(kind, items, "", 0) }.with(fill)
     }
 }
 
@@ -77,9 +71,8 @@ pub(super) fn of_the_chain(scene: &Scene) -> Vec<Ask> {
     asks.extend(blocks(scene));
     asks.extend(recent_blocks(scene));
     asks.extend(filters(scene));
-    asks.push(Ask::pinged(Kind::Other, Items::Asked(0), ROW, |out| write::fee_filter(out, MAGIC, 1_000)));
-    asks.push(Ask::pinged(Kind::Addresses, Items::Asked(1), 1, |out| write::empty(out, MAGIC, "getaddr")));
-    asks.push(mempool());
+    asks.push(Ask::told(Kind::Other, 0, |out| write::fee_filter(out, MAGIC, 1_000)));
+    asks.push(Ask::new(Kind::Addresses, 1, "addr", 1).with(|out| write::empty(out, MAGIC, "getaddr")));
     asks
 }
 
@@ -93,21 +86,12 @@ pub(super) fn of_transactions(known: &[Tx], large: &Tx) -> Vec<Ask> {
         let ask = Ask::new(Kind::Tx, count, "tx", count).answered_by(bytes);
         ask.with(|out| write::inventory(out, MAGIC, "getdata", entries.into_iter()))
     };
-    let tell = |txs: &[Tx], row: u32| {
+    let tell = |txs: &[Tx]| {
         let entries = inv(txs);
-        Ask::pinged(Kind::Inv, Items::Asked(txs.len() as u32), row, |out| {
-            write::inventory(out, MAGIC, "inv", entries.iter().copied());
-        })
+        Ask::told(Kind::Inv, txs.len() as u32, |out| write::inventory(out, MAGIC, "inv", entries.into_iter()))
     };
     let few = |n: usize| known.get(..n.min(known.len())).unwrap_or_default();
-    vec![
-        get(few(1)),
-        get(few(100)),
-        get(std::slice::from_ref(large)),
-        tell(few(1), ROW),
-        tell(few(1_000), 1),
-        mempool(),
-    ]
+    vec![get(few(1)), get(few(100)), get(std::slice::from_ref(large)), tell(few(1)), tell(few(1_000))]
 }
 
 /// Their clients wait for nothing else, so this is the price of being there: a message in, one out.
@@ -115,9 +99,10 @@ pub(super) fn ping() -> Ask {
     Ask::new(Kind::Ping, 1, "pong", 1).with(|out| write::ping(out, MAGIC, 2))
 }
 
-fn mempool() -> Ask {
-    let ask = Ask::pinged(Kind::Mempool, Items::Entries, 1, |out| write::empty(out, MAGIC, "mempool"));
-    ask.answered_by(MAX_INV as u64)
+/// Of as many transactions as there are then; there must be one.
+pub(super) fn mempool() -> Ask {
+    let ask = Ask { items: Items::Entries, ..Ask::new(Kind::Mempool, 0, "inv", 1) };
+    ask.with(|out| write::empty(out, MAGIC, "mempool")).answered_by(MAX_TXS * InvList::ENTRY as u64)
 }
 
 fn headers(scene: &Scene) -> Vec<Ask> {

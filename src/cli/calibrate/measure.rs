@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::asks::{Ask, CLIENTS, Items};
+use super::asks::{Ask, CLIENTS, Items, ROW};
 use super::peer::{Got, Peer, Transport, Until};
 use super::relay::Relay;
 use super::scene::{Scene, Tx};
@@ -20,6 +20,8 @@ use crate::wire::write;
 const PARTS: u32 = 5;
 /// Transactions that a client submits at once.
 const AT_ONCE: usize = 4;
+/// The answer to a ping: what was sent before has been read.
+const PONG: Until = Until { command: "pong", count: 1 };
 /// Bytes of a KiB.
 const KIB: f64 = 1_024.0;
 
@@ -39,7 +41,7 @@ pub(super) struct Bench {
 /// What some rounds came to.
 #[derive(Clone, Copy, Default, Debug)]
 struct Sum {
-    /// Sent by a client and answered.
+    /// Times a client has asked and been answered.
     asked: u64,
     got: Got,
 }
@@ -93,11 +95,13 @@ impl Bench {
                 peer.ask(&frames)?;
             }
             for peer in self.peers.iter_mut().take(hands.len()) {
-                peer.wait(Until { command: "pong", count: 1 })?;
+                peer.wait(PONG)?;
             }
             pings += hands.len();
         }
         scene.wait_accepted(wanted)?;
+        // The relay hears of it now, and tells its shard.
+        self.relay.settle()?;
         let count = txs.len().max(1) as f64;
         let bytes: usize = txs.iter().map(|tx| tx.message.len()).sum();
         let spent = self.spent(before, start)? - pings as f64 * self.ping;
@@ -111,11 +115,23 @@ impl Bench {
             Failure::Other(text) => Failure::Other(format!("{}: {text}", ask.kind.key())),
             usage => usage,
         };
-        for peer in self.peers.iter_mut().take(ask.clients) {
-            peer.ask(&ask.frames).map_err(what)?;
+        // One by one, as they come from clients: each is received by itself.
+        let times = if ask.until.is_some() { 1 } else { ROW };
+        for _ in 0..times {
+            for peer in self.peers.iter_mut().take(ask.clients) {
+                peer.ask(&ask.frames).map_err(what)?;
+            }
         }
+        if ask.until.is_none() {
+            let mut ping = Vec::new();
+            write::ping(&mut ping, MAGIC, 3);
+            for peer in self.peers.iter_mut().take(ask.clients) {
+                peer.ask(&ping).map_err(what)?;
+            }
+        }
+        let until = ask.until.unwrap_or(PONG);
         for peer in self.peers.iter_mut().take(ask.clients) {
-            let got = peer.wait(ask.until).map_err(what)?;
+            let got = peer.wait(until).map_err(what)?;
             sum.got.bytes += got.bytes;
             sum.got.entries += got.entries;
             sum.asked += 1;
@@ -124,16 +140,15 @@ impl Bench {
     }
 
     fn sample(&mut self, ask: &Ask, before: Duration, start: Instant, sum: Sum) -> Result<Sample, Failure> {
-        let pings = if ask.pinged { self.ping * sum.asked as f64 } else { 0.0 };
-        let requests = (sum.asked * u64::from(ask.requests)).max(1) as f64;
-        let units = ((self.spent(before, start)? - pings) / requests).max(0.0);
+        // What has no answer ends with a ping, whose price is no part of it.
+        let (each, ping) = if ask.until.is_some() { (1, 0.0) } else { (ROW, self.ping) };
+        let requests = (sum.asked * u64::from(each)).max(1) as f64;
+        let units = ((self.spent(before, start)? - ping * sum.asked as f64) / requests).max(0.0);
         let items = match ask.items {
             Items::Asked(items) => f64::from(items),
             Items::Entries => sum.got.entries as f64 / requests,
         };
-        // What is told and not asked for has no answer but that of its ping.
-        let answered = !matches!(ask.kind, Kind::Inv | Kind::Other);
-        let kib = if answered { sum.got.bytes as f64 / requests / KIB } else { 0.0 };
+        let kib = if ask.until.is_some() { sum.got.bytes as f64 / requests / KIB } else { 0.0 };
         Ok(Sample { items, kib, units })
     }
 

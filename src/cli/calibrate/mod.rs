@@ -65,25 +65,28 @@ pub(super) fn calibrate(args: &CalibrateArgs) -> Result<(), Failure> {
         eprintln!("this is a debug build, its costs are not those of a release build");
     }
     eprintln!("making a chain, starting a relay in front of it");
-    let scene = Scene::start()?;
+    let mut scene = Scene::start()?;
     let relay = Relay::start(scene.node())?;
+    scene.go_on()?;
     let mut bench = Bench::new(relay, args.transport, interrupted)?;
-    let before = asks::of_the_chain(&scene);
-    // As many shapes as there are before and after submitting, and the submissions themselves.
-    let shapes = before.len() + 6 + 2;
+    let all = asks::of_the_chain(&scene);
+    let large = scene.large.first().ok_or_else(|| Failure::Other("no transaction was made".into()))?;
+    let of_txs = asks::of_transactions(&scene.small, large);
+    // `mempool` is asked twice, when it holds few and when it holds many.
+    let shapes = all.len() + of_txs.len() + 2;
     let each = time / u32::try_from(shapes).unwrap_or(u32::MAX);
     eprintln!("asking for {shapes} things, {:.1} s each", each.as_secs_f64());
     let mut samples: BTreeMap<&str, Vec<Sample>> = BTreeMap::new();
     let mut take = |kind: Kind, sample| samples.entry(kind.key()).or_default().push(sample);
-    for ask in &before {
+    for ask in &all {
         take(ask.kind, bench.measure(ask, each)?);
     }
-    take(Kind::Submit, bench.submit(&scene, &scene.small)?);
-    take(Kind::Submit, bench.submit(&scene, &scene.large)?);
-    if let Some(large) = scene.large.first() {
-        for ask in &asks::of_transactions(&scene.small, large) {
-            take(ask.kind, bench.measure(ask, each)?);
-        }
+    for txs in [&scene.large, &scene.small] {
+        take(Kind::Submit, bench.submit(&scene, txs)?);
+        take(Kind::Mempool, bench.measure(&asks::mempool(), each)?);
+    }
+    for ask in &of_txs {
+        take(ask.kind, bench.measure(ask, each)?);
     }
     let (costs, fits) = prices(&samples);
     table(&fits);

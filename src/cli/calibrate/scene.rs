@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use crate::cli::Failure;
 use crate::stub::node::Options;
 use crate::stub::{MAGIC, StubChain, StubNode};
-use crate::stub_host::{StubServer, unix_time};
+use crate::stub_host::{StubHost, StubServer, unix_time};
 use crate::wire::{Hash, write};
 
 /// The same chain every time.
@@ -67,33 +67,12 @@ impl Scene {
     /// Makes the chain and starts the node.
     pub(super) fn start() -> Result<Scene, Failure> {
         let now = unix_time();
-        let mut rng = SmallRng::seed_from_u64(SEED);
         let mut chain = StubChain::new(SEED, now.saturating_sub(86_400));
-        let poor = || Failure::Other("the chain to be served cannot be made: it has too few coins".into());
         chain.grow(MATURE, now);
         chain.set_block_bytes(LARGE_BYTES);
         chain.grow(LARGE, now);
         chain.set_block_bytes(0);
         chain.grow(EMPTY, now);
-        // The last eight are asked for as recent ones: compact blocks reach five deep, single transactions ten.
-        chain.set_block_bytes(LARGE_BYTES);
-        chain.grow(1, now);
-        chain.set_block_bytes(0);
-        let recent_large = chain.height();
-        chain.grow(3, now);
-        for _ in 0..SMALL_TXS {
-            let tx = chain.make_small_tx(&mut rng).ok_or_else(poor)?;
-            chain.accept_tx(&tx).map_err(|why| Failure::Other(format!("the chain to be served: {why}")))?;
-        }
-        chain.grow(1, now);
-        let recent_many = chain.height();
-        chain.grow(3, now);
-        let make = |tx: Option<Transaction>| tx.map(|tx| Tx::of(&tx)).ok_or_else(poor);
-        let large = (0..LARGE_TO_SUBMIT).map(|_| make(chain.make_tx(&mut rng, LARGE_TX)));
-        let large = large.collect::<Result<_, _>>()?;
-        let small = (0..TO_SUBMIT).map(|_| make(chain.make_small_tx(&mut rng))).collect::<Result<_, _>>()?;
-        let heights = 0..=chain.height();
-        let hashes = heights.filter_map(|height| chain.at(height).map(|block| *block.hash())).collect();
         let address = |n: u32| SocketAddr::from((Ipv4Addr::from(0x0800_0000 + 257 * n), 8_333));
         let addresses = (1..=ADDRESSES).map(address).collect();
         let options = Options { unix_start: now, addresses, ..Options::default() };
@@ -101,7 +80,20 @@ impl Scene {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = StubServer::start(node, listen, Instant::now(), MAX_PEERS, ())
             .map_err(|error| Failure::Other(format!("the node to be served from cannot run: {error}")))?;
-        Ok(Scene { server, hashes, recent_large, recent_many, small, large })
+        let (hashes, small, large) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Scene { server, hashes, recent_large: 0, recent_many: 0, small, large })
+    }
+
+    /// Mines the last blocks, while the relay listens: it keeps in memory what is announced to it. Makes what is submitted.
+    pub(super) fn go_on(&mut self) -> Result<(), Failure> {
+        let work = |host: &mut StubHost, (): &mut ()| Recent::make(host.node_mut().chain_mut());
+        let made = self.server.desk().with(work).map_err(|error| Failure::Other(error.to_string()))?;
+        let made = made
+            .ok_or_else(|| Failure::Other("the chain to be served cannot be made: too few coins".into()))?;
+        let Recent { hashes, large_at, many_at, small, large } = made;
+        (self.hashes, self.recent_large, self.recent_many) = (hashes, large_at, many_at);
+        (self.small, self.large) = (small, large);
+        Ok(())
     }
 
     /// Where the node listens.
@@ -132,7 +124,7 @@ impl Scene {
 
     /// Transactions that the node has accepted.
     pub(super) fn accepted(&self) -> Result<u64, Failure> {
-        let count = |host: &mut crate::stub_host::StubHost, (): &mut ()| host.node().counters().txs_accepted;
+        let count = |host: &mut StubHost, (): &mut ()| host.node().counters().txs_accepted;
         self.server.desk().with(count).map_err(|error| Failure::Other(error.to_string()))
     }
 
@@ -152,6 +144,42 @@ impl Scene {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+}
+
+/// What is made last.
+struct Recent {
+    hashes: Vec<Hash>,
+    large_at: u32,
+    many_at: u32,
+    small: Vec<Tx>,
+    large: Vec<Tx>,
+}
+
+impl Recent {
+    /// None if there are too few coins.
+    fn make(chain: &mut StubChain) -> Option<Recent> {
+        let (now, mut rng) = (unix_time(), SmallRng::seed_from_u64(SEED));
+        // The last eight blocks: compact ones can be had five deep, single transactions ten.
+        chain.set_block_bytes(LARGE_BYTES);
+        chain.grow(1, now);
+        chain.set_block_bytes(0);
+        let large_at = chain.height();
+        chain.grow(3, now);
+        for _ in 0..SMALL_TXS {
+            let tx = chain.make_small_tx(&mut rng)?;
+            chain.accept_tx(&tx).ok()?;
+        }
+        chain.grow(1, now);
+        let many_at = chain.height();
+        chain.grow(3, now);
+        let large = (0..LARGE_TO_SUBMIT).map(|_| Some(Tx::of(&chain.make_tx(&mut rng, LARGE_TX)?)));
+        let large = large.collect::<Option<_>>()?;
+        let small = (0..TO_SUBMIT).map(|_| Some(Tx::of(&chain.make_small_tx(&mut rng)?)));
+        let small = small.collect::<Option<_>>()?;
+        let hash = |height| chain.at(height).map(|block| *block.hash());
+        let hashes = (0..=chain.height()).filter_map(hash).collect();
+        Some(Recent { hashes, large_at, many_at, small, large })
     }
 }
 
