@@ -13,7 +13,7 @@ const IN_FLIGHT: u64 = 16 * 1024 * 1024;
 pub(super) const CLIENTS: usize = 64;
 const FEWEST: usize = 4;
 /// Transactions of a `mempool` answer, about.
-const MAX_TXS: u64 = 4_000;
+const MAX_TXS: u64 = 8_000;
 /// Messages without an answer sent one by one, before the ping whose answer says that they have been read.
 pub(super) const ROW: u32 = 16;
 
@@ -72,7 +72,6 @@ pub(super) fn of_the_chain(scene: &Scene) -> Vec<Ask> {
     asks.extend(recent_blocks(scene));
     asks.extend(filters(scene));
     asks.push(Ask::told(Kind::Other, 0, |out| write::fee_filter(out, MAGIC, 1_000)));
-    asks.push(Ask::new(Kind::Addresses, 1, "addr", 1).with(|out| write::empty(out, MAGIC, "getaddr")));
     asks
 }
 

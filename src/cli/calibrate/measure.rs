@@ -18,10 +18,13 @@ use crate::wire::write;
 
 /// Parts of the time of one shape; an odd number has a middle.
 const PARTS: u32 = 5;
-/// Transactions that a client submits at once.
+/// Transactions that a client submits at once, and bytes that all do: the relay has room for so much of one host.
 const AT_ONCE: usize = 4;
+const BYTES_AT_ONCE: usize = 4_000_000;
 /// The answer to a ping: what was sent before has been read.
 const PONG: Until = Until { command: "pong", count: 1 };
+/// How long nobody asks for anything, to see what that costs.
+const IDLE: Duration = Duration::from_secs(1);
 /// Bytes of a KiB.
 const KIB: f64 = 1_024.0;
 
@@ -36,6 +39,15 @@ pub(super) struct Bench {
     ping: f64,
     /// True exactly when somebody wants it to end.
     interrupted: Arc<AtomicBool>,
+}
+
+/// What a request of some shape has cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measured {
+    /// The middle one of the parts.
+    pub(super) sample: Sample,
+    /// How far the parts are from each other, the outermost left out, as a part of the sample.
+    pub(super) noise: f64,
 }
 
 /// What some rounds came to.
@@ -55,12 +67,15 @@ impl Bench {
     ) -> Result<Bench, Failure> {
         let peers = (0..CLIENTS).map(|_| Peer::connect(relay.address, transport));
         let peers = peers.collect::<Result<_, _>>()?;
-        let idle = relay.settle()?;
+        relay.settle()?;
+        let (before, start) = (relay.cpu()?, Instant::now());
+        std::thread::sleep(IDLE);
+        let idle = relay.cpu()?.saturating_sub(before).as_secs_f64() / start.elapsed().as_secs_f64();
         Ok(Bench { relay, peers, idle, ping: 0.0, interrupted })
     }
 
     /// Asks for `time`; what a request has cost.
-    pub(super) fn measure(&mut self, ask: &Ask, time: Duration) -> Result<Sample, Failure> {
+    pub(super) fn measure(&mut self, ask: &Ask, time: Duration) -> Result<Measured, Failure> {
         // The first round fills caches and makes sessions of probes.
         self.round(ask, &mut Sum::default())?;
         let mut found = Vec::new();
@@ -72,21 +87,26 @@ impl Bench {
             }
             found.push(self.sample(ask, before, start, sum)?);
         }
-        found.sort_by(|a, b| a.units.total_cmp(&b.units));
-        let middle = found.get(found.len() / 2).copied();
-        let sample = middle.ok_or_else(|| Failure::Other("nothing was measured".into()))?;
+        let measured = middle(found)?;
         if ask.kind == Kind::Ping {
-            self.ping = sample.units;
+            self.ping = measured.sample.units;
         }
-        Ok(sample)
+        Ok(measured)
     }
 
     /// Hands these transactions to the relay, until the node has them; what one has cost.
-    pub(super) fn submit(&mut self, scene: &Scene, txs: &[Tx]) -> Result<Sample, Failure> {
-        let wanted = scene.accepted()? + txs.len() as u64;
+    pub(super) fn submit(&mut self, scene: &Scene, txs: &[Tx]) -> Result<Measured, Failure> {
+        let parts = txs.chunks(txs.len().div_ceil(PARTS as usize).max(1));
+        middle(parts.map(|part| self.submit_part(scene, part)).collect::<Result<_, _>>()?)
+    }
+
+    fn submit_part(&mut self, scene: &Scene, txs: &[Tx]) -> Result<Sample, Failure> {
+        let mut wanted = scene.accepted()?;
         let (before, start) = (self.relay.cpu()?, Instant::now());
+        let bytes: usize = txs.iter().map(|tx| tx.message.len()).sum();
+        let each = (bytes / txs.len().max(1)).max(1);
         let mut pings = 0;
-        for round in txs.chunks(CLIENTS * AT_ONCE) {
+        for round in txs.chunks((CLIENTS * AT_ONCE).min(BYTES_AT_ONCE / each).max(1)) {
             self.look_up()?;
             let hands: Vec<&[Tx]> = round.chunks(AT_ONCE).collect();
             for (peer, hand) in self.peers.iter_mut().zip(&hands) {
@@ -98,12 +118,12 @@ impl Bench {
                 peer.wait(PONG)?;
             }
             pings += hands.len();
+            wanted += round.len() as u64;
+            scene.wait_accepted(wanted)?;
         }
-        scene.wait_accepted(wanted)?;
-        // The relay hears of it now, and tells its shard.
+        // The relay hears of the last now, and tells its shard.
         self.relay.settle()?;
         let count = txs.len().max(1) as f64;
-        let bytes: usize = txs.iter().map(|tx| tx.message.len()).sum();
         let spent = self.spent(before, start)? - pings as f64 * self.ping;
         Ok(Sample { items: 1.0, kib: bytes as f64 / count / KIB, units: (spent / count).max(0.0) })
     }
@@ -164,5 +184,38 @@ impl Bench {
             true => Err(Failure::Other("interrupted: nothing is printed of a table in parts".into())),
             false => Ok(()),
         }
+    }
+}
+
+/// The middle one, and how far those around it are from each other.
+fn middle(mut found: Vec<Sample>) -> Result<Measured, Failure> {
+    found.sort_by(|a, b| a.units.total_cmp(&b.units));
+    let nothing = || Failure::Other("nothing was measured".into());
+    let sample = found.get(found.len() / 2).copied().ok_or_else(nothing)?;
+    let inner = match found.as_slice() {
+        [_, inner @ .., _] if !inner.is_empty() => inner,
+        all => all,
+    };
+    let spread = match inner {
+        [first, .., last] => last.units - first.units,
+        _ => 0.0,
+    };
+    Ok(Measured { sample, noise: if sample.units > 0.0 { spread / sample.units } else { 0.0 } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_moment_makes_no_price() {
+        let samples =
+            |units: &[f64]| units.iter().map(|units| Sample { items: 1.0, kib: 0.0, units: *units });
+        let of = |units: &[f64]| middle(samples(units).collect()).unwrap();
+        let found = of(&[50.0, 4.0, 5.0, 4.5, 0.1]);
+        assert_eq!(found.sample.units, 4.5);
+        assert!((found.noise - 1.0 / 4.5).abs() < 1e-9);
+        assert_eq!((of(&[3.0]).sample.units, of(&[3.0]).noise), (3.0, 0.0));
+        assert!(middle(Vec::new()).is_err());
     }
 }

@@ -28,7 +28,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::measure::Bench;
+use self::measure::{Bench, Measured};
 use self::peer::Transport;
 use self::relay::Relay;
 use self::scene::Scene;
@@ -36,8 +36,8 @@ use super::Failure;
 use crate::admission::{Costs, Fit, Kind, Known, Price, Sample, fit};
 use crate::control::duration;
 
-/// A model that is further from what was measured than this is worth a word.
-const FAR: f64 = 0.15;
+/// Noise beyond this is worth a word.
+const NOISY: f64 = 0.15;
 /// What becomes of a kind that was not measured.
 const KEPT: &str = "not measured, keeps its default";
 
@@ -76,8 +76,8 @@ pub(super) fn calibrate(args: &CalibrateArgs) -> Result<(), Failure> {
     let shapes = all.len() + of_txs.len() + 2;
     let each = time / u32::try_from(shapes).unwrap_or(u32::MAX);
     eprintln!("asking for {shapes} things, {:.1} s each", each.as_secs_f64());
-    let mut samples: BTreeMap<&str, Vec<Sample>> = BTreeMap::new();
-    let mut take = |kind: Kind, sample| samples.entry(kind.key()).or_default().push(sample);
+    let mut found: BTreeMap<&str, Vec<Measured>> = BTreeMap::new();
+    let mut take = |kind: Kind, measured| found.entry(kind.key()).or_default().push(measured);
     for ask in &all {
         take(ask.kind, bench.measure(ask, each)?);
     }
@@ -88,8 +88,10 @@ pub(super) fn calibrate(args: &CalibrateArgs) -> Result<(), Failure> {
     for ask in &of_txs {
         take(ask.kind, bench.measure(ask, each)?);
     }
-    let (costs, fits) = prices(&samples);
-    table(&fits);
+    let samples =
+        |(key, of): (&&'static str, &Vec<Measured>)| (*key, of.iter().map(|one| one.sample).collect());
+    let (costs, fits) = prices(&found.iter().map(samples).collect());
+    table(&fits, &found);
     let head = format!(
         "# Measured by `breakwater calibrate` {} over {}, on {} cores. {}\n",
         env!("CARGO_PKG_VERSION"),
@@ -117,17 +119,19 @@ fn prices(samples: &BTreeMap<&str, Vec<Sample>>) -> (Costs, Vec<(Kind, Option<Fi
             Kind::Block | Kind::CompactBlock | Kind::BlockTxn | Kind::Tx => Known::default(),
             // One transaction is one request.
             Kind::Submit => Known { base: Some(0.0), ..Known::default() },
-            // One answer holds all that there are: a checkpoint is a filter header, an address is only copied.
+            // One answer holds all that there are; each of them is a filter header.
             Kind::FilterCheckpoints => {
                 let item = hashes.map_or(costs.price(*kind), |fit| fit.price).per_item;
                 Known { per_item: Some(units(item)), per_kib, ..Known::default() }
             }
-            Kind::Addresses | Kind::Ping | Kind::Other => {
-                Known { per_item: Some(0.0), per_kib, ..Known::default() }
-            }
+            Kind::Ping | Kind::Other => Known { per_item: Some(0.0), per_kib, ..Known::default() },
             _ => Known { per_kib, ..Known::default() },
         };
-        let found = find(*kind, known);
+        let found = match kind {
+            // Answered once in a connection's life, so it cannot be asked over and over. The answer lies ready: a message in, one out.
+            Kind::Addresses => find(Kind::Ping, Known { per_item: Some(0.0), per_kib, ..Known::default() }),
+            _ => find(*kind, known),
+        };
         if let Some(found) = found {
             costs.set(*kind, found.price);
         }
@@ -142,25 +146,30 @@ fn units(milli: u32) -> f64 {
 }
 
 /// For people: what was found, beside the default.
-fn table(fits: &[(Kind, Option<Fit>)]) {
+fn table(fits: &[(Kind, Option<Fit>)], found: &BTreeMap<&str, Vec<Measured>>) {
     let row = |price: Price| {
         let [base, item, kib] = [price.base, price.per_item, price.per_kib].map(units);
-        format!("{base:>10.2} {item:>10.3} {kib:>8.3}")
+        format!("{base:>9.2} {item:>9.3} {kib:>7.3}")
     };
-    eprintln!(
-        "{:<14} {:>10} {:>10} {:>8}   {:>30}   off by",
-        "units", "base", "per item", "per KiB", "default"
-    );
-    for (kind, found) in fits {
-        let default = row(Costs::default().price(*kind));
-        match found {
-            Some(found) => {
-                let far = if found.error > FAR { " (the shapes do not fit one price well)" } else { "" };
-                let (key, price, off) = (kind.key(), row(found.price), found.error * 100.0);
-                eprintln!("{key:<14} {price}   {default}   {off:.0} %{far}");
-            }
-            None => eprintln!("{:<14} {KEPT:>30}   {default}", kind.key()),
-        }
+    let head = format!("{:>9} {:>9} {:>7}", "base", "per item", "per KiB");
+    eprintln!("{:<10} {head}   {:>27}   {:>6} {:>6}", "units", "default of these", "off by", "noise");
+    let mut noisy = 0;
+    for (kind, fit) in fits {
+        let (key, default) = (kind.key(), row(Costs::default().price(*kind)));
+        let Some(fit) = fit else {
+            eprintln!("{key:<10} {KEPT:>27}   {default}");
+            continue;
+        };
+        let noise = found.get(key).into_iter().flatten().map(|one| one.noise).fold(0.0, f64::max);
+        noisy += u32::from(noise > NOISY);
+        let (off, noise) = (fit.error * 100.0, noise * 100.0);
+        eprintln!("{key:<10} {}   {default}   {off:>4.0} % {noise:>4.0} %", row(fit.price));
+    }
+    if noisy > 0 {
+        eprintln!(
+            "{noisy} of these were measured with more than {:.0} % of noise: the host does other things; try again, or --for 5m",
+            NOISY * 100.0
+        );
     }
 }
 
@@ -199,7 +208,7 @@ mod tests {
             ("headers", vec![sample(1.0, 0.1, 8.07), sample(2_000.0, 160.0, 8.0 + 40.0 + 80.0)]),
             ("cfheaders", vec![sample(1.0, 0.0, 6.1), sample(2_000.0, 0.0, 206.0)]),
             ("cfcheckpt", vec![sample(10.0, 0.0, 6.0)]),
-            ("getaddr", vec![sample(1.0, 10.0, 9.0)]),
+            ("ping", vec![sample(1.0, 0.0, 4.0)]),
             ("submit", vec![sample(1.0, 0.1, 100.1), sample(1.0, 100.0, 200.0)]),
         ]);
         let (costs, fits) = prices(&samples);
@@ -214,11 +223,13 @@ mod tests {
         near(Kind::Headers, [8.0, 0.02, 0.5]);
         near(Kind::FilterHeaders, [6.0, 0.1, 0.5]);
         near(Kind::FilterCheckpoints, [5.0, 0.1, 0.5]);
+        near(Kind::Ping, [4.0, 0.0, 0.5]);
         near(Kind::Addresses, [4.0, 0.0, 0.5]);
         near(Kind::Submit, [0.0, 100.0, 1.0]);
         // What nobody has measured keeps its default.
         assert_eq!(costs.price(Kind::Refused), Costs::default().price(Kind::Refused));
         let kept = fits.iter().filter(|(_, fit)| fit.is_none()).count();
-        assert_eq!(kept, Kind::ALL.len() - samples.len());
+        // getaddr has its price from ping.
+        assert_eq!(kept, Kind::ALL.len() - samples.len() - 1);
     }
 }

@@ -26,14 +26,12 @@ const LARGE_BYTES: usize = 1_000_000;
 /// Empty blocks above them: more than one answer with headers or filter headers holds.
 const EMPTY: u32 = 2_000;
 /// Small transactions in one recent block: makes its compact form long.
-const SMALL_TXS: usize = 2_000;
+const SMALL_TXS: usize = 3_000;
 /// Small transactions to be submitted.
-const TO_SUBMIT: usize = 3_000;
+const TO_SUBMIT: usize = 8_000;
 /// Large ones, and their bytes.
-const LARGE_TO_SUBMIT: usize = 40;
+const LARGE_TO_SUBMIT: usize = 150;
 const LARGE_TX: usize = 90_000;
-/// Addresses the node knows.
-const ADDRESSES: u32 = 2_000;
 /// Connections the node takes; the relay needs a few.
 const MAX_PEERS: usize = 16;
 /// Longest wait for the node to have taken what was submitted.
@@ -73,9 +71,7 @@ impl Scene {
         chain.grow(LARGE, now);
         chain.set_block_bytes(0);
         chain.grow(EMPTY, now);
-        let address = |n: u32| SocketAddr::from((Ipv4Addr::from(0x0800_0000 + 257 * n), 8_333));
-        let addresses = (1..=ADDRESSES).map(address).collect();
-        let options = Options { unix_start: now, addresses, ..Options::default() };
+        let options = Options { unix_start: now, ..Options::default() };
         let node = StubNode::new(chain, SEED, options);
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = StubServer::start(node, listen, Instant::now(), MAX_PEERS, ())
