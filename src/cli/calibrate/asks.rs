@@ -13,7 +13,7 @@ const IN_FLIGHT: u64 = 16 * 1024 * 1024;
 pub(super) const CLIENTS: usize = 64;
 const FEWEST: usize = 4;
 /// Transactions of a `mempool` answer, about.
-const MAX_TXS: u64 = 8_000;
+const MAX_TXS: u64 = 5_200;
 /// Messages without an answer sent one by one, before the ping whose answer says that they have been read.
 pub(super) const ROW: u32 = 16;
 

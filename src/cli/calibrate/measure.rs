@@ -209,9 +209,8 @@ mod tests {
 
     #[test]
     fn a_busy_moment_makes_no_price() {
-        let samples =
-            |units: &[f64]| units.iter().map(|units| Sample { items: 1.0, kib: 0.0, units: *units });
-        let of = |units: &[f64]| middle(samples(units).collect()).unwrap();
+        let sample = |units: &f64| Sample { items: 1.0, kib: 0.0, units: *units };
+        let of = |units: &[f64]| middle(units.iter().map(sample).collect()).unwrap();
         let found = of(&[50.0, 4.0, 5.0, 4.5, 0.1]);
         assert_eq!(found.sample.units, 4.5);
         assert!((found.noise - 1.0 / 4.5).abs() < 1e-9);

@@ -28,7 +28,7 @@ const EMPTY: u32 = 2_000;
 /// Small transactions in one recent block: makes its compact form long.
 const SMALL_TXS: usize = 3_000;
 /// Small transactions to be submitted.
-const TO_SUBMIT: usize = 8_000;
+const TO_SUBMIT: usize = 5_000;
 /// Large ones, and their bytes.
 const LARGE_TO_SUBMIT: usize = 150;
 const LARGE_TX: usize = 90_000;
