@@ -1,7 +1,7 @@
 //! What requests cost, in units of one microsecond of a core: so much for each, for each item, and for each KiB that is sent
 //! or received. The maximum is known before a request is served, the truth after.
 //!
-//! The numbers are configured (`[costs]`) or measured by calibration. They need only be right in proportion: capacity is in the
+//! The numbers are configured (`[costs]`), and measured by `breakwater calibrate`. They need only be right in proportion: capacity is in the
 //! same unit.
 
 use toml::{Table, Value};

@@ -6,6 +6,7 @@
 //! ```text
 //!   at accept        bans, per_address, probes, slots        on the shard
 //!   a request        cost, flow, throttle (bucket)           on the shard
+//!   calibration      fit                                     by `breakwater calibrate`
 //!   free clients     free_house (heap, worth), protect (top) on the shard
 //!   parts of it all  share, rates                            on the hub
 //!   priority clients capacity, house (heap, worth)           on the hub
@@ -22,6 +23,7 @@ mod bucket;
 mod capacity;
 mod cost;
 mod fair;
+mod fit;
 mod flow;
 mod free_house;
 mod heap;
@@ -46,6 +48,7 @@ pub use bucket::Bucket;
 pub use capacity::{CapacityLimits, Change, NOTICE, Outcome, TotalCapacity};
 pub use cost::{CostError, Costs, Group, Kind, Price};
 pub use fair::Fair;
+pub use fit::{Fit, Known, Sample, fit};
 pub use flow::{Admit, BUFFER_MS, Flow};
 pub use free_house::FreeHouse;
 pub use house::{CONNECTED_BIAS, House, HouseFull, Newcomer, Seat, Sitter};

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod calibrate;
 mod ctl;
 mod demo;
 mod doctor;
@@ -55,6 +56,10 @@ enum Command {
     /// Changes nothing. Status 0: the host carries them. Status 1: it does not. Status 2: bad usage or configuration.
     /// kernel-tuning/README.md describes each setting and the JSON.
     Doctor(doctor::DoctorArgs),
+    /// Measure on this host what requests cost; prints the table that the key `costs` takes.
+    ///
+    /// Starts a relay of its own on 127.0.0.1, with a node in memory; nothing stays. Needs a minute and a host that does little else.
+    Calibrate(calibrate::CalibrateArgs),
     /// See and change a running relay, by its admin interface.
     Ctl(Box<ctl::CtlArgs>),
     /// A running relay on the terminal, live: clients, shards, blocks, nodes; kick, ban, throttle, promote.
@@ -212,6 +217,7 @@ pub fn main() -> ExitCode {
             Ok(false) => return ExitCode::from(1),
             Err(failure) => Err(failure),
         },
+        Command::Calibrate(args) => calibrate::calibrate(&args),
         Command::Ctl(args) => ctl::ctl(*args),
         Command::Top(args) => top::top(&args),
         Command::Completions { shell } => {
