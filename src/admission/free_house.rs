@@ -8,7 +8,7 @@
 //! Debts of free clients grow with time at the price of a client that has the common capacity and prices, so that millions of them need no update
 //! to stay in order; who has other prices, or another capacity, is charged the difference when it is looked at.
 //!
-//! A decision, a request served, a client that leaves: O(log n). 16 bytes for each client that is in.
+//! A decision, a request served, a client that leaves: O(log n). 20 bytes for each client that is in, and as much again while the lists grow.
 
 use std::collections::HashMap;
 use std::time::Duration;

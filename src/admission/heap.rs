@@ -1,5 +1,5 @@
 //! A binary heap over small numbers (seats, slots) that knows where each is: the least key at the top, a key changed or taken
-//! out in O(log n). 12 bytes for each number with a key of 8, and 4 for each number below the highest.
+//! out in O(log n). 16 bytes for each number with a key of 8, and 4 for each number below the highest.
 
 /// Of a number that is not in the heap.
 const NOWHERE: u32 = u32::MAX;

@@ -90,6 +90,19 @@ impl Shared {
             || self.classes.iter().any(|throttle| !throttle.is_none());
     }
 
+    /// The rates of one, down and up.
+    pub fn rates(&self, scope: Scope) -> [Option<u64>; 2] {
+        let throttle = match scope {
+            Scope::All => Some(&self.all),
+            Scope::Class(class) => self.classes.get(class as usize),
+            Scope::Service(service) => {
+                self.services.iter().find(|(id, _)| *id == service).map(|(_, throttle)| throttle)
+            }
+        };
+        let rate = |bucket: &Option<Bucket>| bucket.map(|bucket| bucket.rate());
+        throttle.map_or([None; 2], |throttle| [rate(&throttle.down), rate(&throttle.up)])
+    }
+
     /// What is asked of each, down and up, for `rates`.
     pub fn take_demands(&mut self, now: Instant) -> Vec<(Scope, [Demand; 2])> {
         let classes = Class::ALL.into_iter().map(Scope::Class).zip(&mut self.classes);

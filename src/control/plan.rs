@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use super::Config;
+use crate::admission::RECENT;
 use crate::base::limits::{
     HEARD_TX, MAX_HANDSHAKES, RECV_BUFFER, SEEN_TX, SQ_ENTRIES, TO_HUB_QUEUE, TO_SHARD_QUEUE, TX_LOG,
     TX_LOG_BYTES,
 };
 use crate::base::sizes::{cq_entries, recv_buffers};
-use crate::link::{ToHub, ToShard};
+use crate::link::{Gone, ToHub, ToShard};
 use crate::ring::CONN_BYTES;
 use crate::shard::client_sizes;
 use crate::transport::{tls, v2};
@@ -120,6 +121,14 @@ pub fn plan(demand: Demand) -> Plan {
         row("idle client, our memory", When::Client, max_clients, user_per_client),
         row("idle client, kernel socket and armed poll", When::Client, max_clients, KERNEL_PER_CLIENT),
         row("keys of a client, if all are encrypted", When::Client, max_clients, demand.session_bytes),
+        row("place of a free session in the order of who goes", When::Use, max_clients, 2 * 20),
+        row(
+            "what the hub is told of clients that leave at once",
+            When::Use,
+            max_clients,
+            size_of::<Gone>() as u64,
+        ),
+        row("what hosts owe, shared", When::Use, RECENT as u64, 150),
         row("transport handshakes in progress", When::Use, demand.handshakes, HANDSHAKE_BYTES),
         row("handshake order, per shard", When::Use, shards, (MAX_HANDSHAKES * 8) as u64),
         row("receive buffers, per shard", When::Start, shards, receive),

@@ -61,7 +61,7 @@ impl Core {
                 Some(DONE)
             }
             Ask::Throttle { scope, down, up } => {
-                self.shared.set(self.now, *scope, *down, *up);
+                self.set_shared(*scope, *down, *up);
                 Some(DONE)
             }
             Ask::Act { who: Who::Ids(ids), action } => self.act_on(&mut job, ids, action),

@@ -9,7 +9,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use super::core::Core;
-use crate::admission::{Bucket, Limit};
+use crate::admission::{Bucket, Limit, Scope};
 use crate::base::limits::RECV_BUFFER;
 use crate::base::{Class, ClientId, Instant, ServiceId};
 use crate::client::Flags;
@@ -59,6 +59,20 @@ impl Holds {
             self.due.push(Reverse((until, id, way)));
         }
         *entry = (*entry).max(until);
+    }
+
+    /// A hold that would last longer ends then.
+    fn sooner(&mut self, id: ClientId, way: Way, until: Instant) {
+        if let Some(entry) = self.until.get_mut(&(id, way)).filter(|entry| **entry > until) {
+            *entry = until;
+            self.due.push(Reverse((until, id, way)));
+        }
+    }
+
+    /// Who is held, and until when.
+    fn held(&self, way: Way) -> Vec<(ClientId, Instant)> {
+        let all = self.until.iter().filter(|((_, other), _)| *other == way);
+        all.map(|((id, _), until)| (*id, *until)).collect()
     }
 
     /// Ends a hold before its time; its entry finds nothing when it fires.
@@ -164,6 +178,41 @@ impl Core {
         client.flags.set(Flags::THROTTLED, !none);
         if none {
             self.throttles.remove(&id);
+        }
+    }
+
+    /// Sets this shard's part of a throttle that clients share. Who waits under it for a time counted at a lower rate waits for less.
+    pub(super) fn set_shared(&mut self, scope: Scope, down: Limit, up: Limit) {
+        let before = self.shared.rates(scope);
+        self.shared.set(self.now, scope, down, up);
+        let after = self.shared.rates(scope);
+        for (way, before, after) in [(Way::Down, before[0], after[0]), (Way::Up, before[1], after[1])] {
+            match (before, after) {
+                (Some(before), Some(after)) if after > before => self.hurry(scope, way, before, after),
+                // Without a limit nobody waits.
+                (Some(before), None) => self.hurry(scope, way, before, u64::MAX),
+                _ => {}
+            }
+        }
+    }
+
+    fn hurry(&mut self, scope: Scope, way: Way, before: u64, after: u64) {
+        let now = self.now;
+        for (id, until) in self.holds.held(way) {
+            let Some(client) = self.clients.get_mut(id) else { continue };
+            let account = &client.account;
+            let meant = match scope {
+                Scope::All => true,
+                Scope::Class(class) => account.class == class,
+                Scope::Service(service) => account.service == service,
+            };
+            // Its own throttle, a pause and the hub's word have times of their own.
+            let own = Flags::THROTTLED | Flags::PAUSED | Flags::KNOCKED;
+            if meant && !client.flags.intersects(own) {
+                let left = u128::from(until.0.saturating_sub(now.0)) * u128::from(before) / u128::from(after);
+                let left = u64::try_from(left).unwrap_or(u64::MAX);
+                self.holds.sooner(id, way, Instant(now.0.saturating_add(left)));
+            }
         }
     }
 

@@ -231,6 +231,38 @@ fn a_shared_throttle_is_shared_and_exact() {
 }
 
 #[test]
+fn who_waits_at_a_low_rate_goes_on_at_once_at_a_higher_one_and_without_a_limit() {
+    let mut rig = Rig::new();
+    let conns: Vec<u32> = (0..4).map(|_| rig.client(PLAIN)).collect();
+    let others: Vec<u32> = (0..20).map(|_| rig.client(PLAIN)).collect();
+    others.iter().for_each(|conn| rig.sync(*conn));
+    let set = |rig: &mut Rig, down| {
+        rig.ask(Ask::Throttle { scope: Scope::All, down, up: Limit::Keep });
+    };
+    set(&mut rig, Limit::Bytes(10_000));
+    conns.iter().for_each(|conn| wants_a_file(&mut rig, *conn));
+    pass(&mut rig, Duration::from_secs(1), &conns);
+    // Announcements go without waiting, and those who wait come behind them: for many seconds at this rate.
+    for _ in 0..200 {
+        rig.mine();
+        rig.settle();
+    }
+    let told: usize = others.iter().map(|conn| rig.messages(*conn).len()).sum();
+    assert_eq!(told, 200 * others.len(), "announcements");
+    pass(&mut rig, Duration::from_secs(1), &conns);
+    assert_eq!(pass(&mut rig, Duration::from_secs(1), &conns), [0; 4], "all wait");
+    set(&mut rig, Limit::Bytes(4_000_000));
+    let sent = pass(&mut rig, Duration::from_secs(1), &conns);
+    assert!(sent.iter().all(|sent| *sent > 900_000), "the debt is paid at the new rate: {sent:?}");
+    set(&mut rig, Limit::Bytes(10_000));
+    pass(&mut rig, Duration::from_secs(2), &conns);
+    set(&mut rig, Limit::Unlimited);
+    let sent = pass(&mut rig, Duration::from_millis(10), &conns);
+    assert!(sent.iter().all(|sent| *sent > 1_000_000), "nobody waits: {sent:?}");
+    rig.finish();
+}
+
+#[test]
 fn what_a_throttled_client_sends_is_read_at_its_rate() {
     let mut rig = Rig::new();
     rig.kernel.0.borrow_mut().piece = 500;
